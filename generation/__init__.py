@@ -1,0 +1,1 @@
+"""Ask for music and watch it being made: pages, jobs, and the engine that makes it."""
