@@ -1,0 +1,29 @@
+"""What every test gets: storages and data under its own tmp_path, a file database, quick passwords."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from pytest_django import Settings
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Keep the test database in a file: threads and processes of one test must see the same rows."""
+    database = django_settings.DATABASES["default"]
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        database.setdefault("TEST", {})["NAME"] = str(django_settings.REPRISE_DATA / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _own_files(tmp_path: Path, settings: Settings) -> None:
+    """Nothing is written outside tmp_path."""
+    storages = copy.deepcopy(settings.STORAGES)
+    for alias in ("latents", "audio"):
+        storages[alias]["OPTIONS"]["location"] = tmp_path / alias
+    # No manifest: nothing was collected.
+    storages["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = storages
+    settings.REPRISE_DATA = tmp_path
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
