@@ -1,0 +1,52 @@
+"""What can be wrong with a latent; each message is the sentence that people read."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class LatentError(Exception):
+    """Something about one latent that its user can be told."""
+
+
+class LatentNotFound(LatentError):
+    """Unknown, expired, deleted or someone else's: nobody learns which."""
+
+    def __init__(self, latent_id: UUID | str) -> None:
+        super().__init__(f"Latent '{latent_id}' not found or expired")
+
+
+class LatentFileMissing(LatentError):
+    """The record is there, its file is not."""
+
+    def __init__(self, latent_id: UUID | str) -> None:
+        super().__init__(f"Failed to load latent tensor '{latent_id}'")
+
+
+class LatentDamaged(LatentError):
+    """The file is there and is not what was stored."""
+
+    def __init__(self, latent_id: UUID | str, damage: str) -> None:
+        super().__init__(f"Latent '{latent_id}' is damaged: {damage}")
+        self.damage = damage
+
+
+class LatentHeld(LatentError):
+    """A queued or running job still needs the record."""
+
+    def __init__(self, latent_id: UUID | str) -> None:
+        super().__init__(f"Latent '{latent_id}' is needed by a job; cancel the job or wait until it has finished")
+
+
+class SampleIndexOutOfRange(LatentError):
+    def __init__(self, index: int, batch_size: int) -> None:
+        items = "1 item" if batch_size == 1 else f"{batch_size} items"
+        super().__init__(f"Sample index {index} out of range (latent has {items})")
+
+
+class InvalidLatents(LatentError, ValueError):
+    """A tensor that is refused before anything is stored."""
+
+
+class ImportRefused(LatentError):
+    """A file that is not imported, and why."""
