@@ -1,0 +1,40 @@
+# Everything runs in .venv, which each target makes or brings up to date by itself.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# One thread per process: torch then gives the same bits on every machine, and parallel tests do not fight for cores.
+test check: export OMP_NUM_THREADS := 1
+# The checks import the settings, which make the data folder.
+check: export REPRISE_DATA := $(VENV)/check
+
+.PHONY: run test check bench
+.DEFAULT_GOAL := run
+
+run: $(VENV)/installed
+	$(BIN)/python manage.py studio
+
+test: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+check: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py check --fail-level WARNING
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/installed-for-tests
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/installed-for-tests: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[test]'
+	touch $@ $(VENV)/installed
