@@ -67,7 +67,7 @@ class Plan:
 def schedule(steps: int, shift: float) -> tuple[float, ...]:
     """Return the falling levels of a whole run: `steps` values from 1, without the final 0.
 
-    They are evenly spaced, then moved towards noise by t -> s * t / (1 + (s - 1) * t). Source: Esser et al. 2024, eq. 23.
+    Evenly spaced, then moved towards noise by t -> s * t / (1 + (s - 1) * t). Source: Esser et al. 2024, eq. 23.
     """
     if steps < 1:
         raise PlanError(f"Steps must be at least 1, not {steps}")
