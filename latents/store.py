@@ -1,0 +1,257 @@
+"""Keep tensors: file first, then row; read back one item or all, or say exactly what is wrong.
+
+torch is imported inside the functions that make tensors: the web process stores uploads and checks files without it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import IO, TYPE_CHECKING
+
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import Storage, storages
+from django.db import transaction
+from django.utils import timezone
+
+from latents import heatmap, tensorfile
+from latents.errors import InvalidLatents, LatentDamaged, LatentFileMissing, SampleIndexOutOfRange
+from latents.models import HeatMap, LatentRecord
+from latents.provenance import MAX_BATCH_SIZE, InvalidProvenance, Parentage, Provenance
+from latents.retention import default_expiry
+from latents.tensorfile import Header, InvalidTensorFile, RawTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Parentage", "Provenance", "StoredItem", "check", "load", "load_item", "save", "save_raw", "verify"]
+
+# Ten minutes at 100 frames/s. What is larger was not made by a music model of this kind.
+MAX_FRAMES = 60_000
+MAX_CHANNELS = 1024
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """One item [T, C] of a stored batch, with the digest that its resumes draw their noise from."""
+
+    latents: Tensor
+    digest: str
+    momentum: Tensor | None
+
+
+def save(
+    latents: Tensor,
+    provenance: Provenance,
+    *,
+    owner: User,
+    momentum: Tensor | None = None,
+    ttl: timedelta | None = None,
+    now: datetime | None = None,
+) -> LatentRecord:
+    """Store latents [B, T, C] durably; `ttl` may shorten the studio's own.
+
+    Raises InvalidLatents before anything is written.
+    """
+    tensors = {"latents": _raw(latents)}
+    if momentum is not None:
+        tensors["momentum"] = _raw(momentum)
+    return save_raw(tensors, provenance, owner=owner, ttl=ttl, now=now)
+
+
+def save_raw(
+    tensors: dict[str, RawTensor],
+    provenance: Provenance,
+    *,
+    owner: User,
+    ttl: timedelta | None = None,
+    now: datetime | None = None,
+) -> LatentRecord:
+    """Do the work of `save` for bytes."""
+    _check_tensors(tensors)
+    now = now or timezone.now()
+    record_id = uuid.uuid4()
+    try:
+        metadata = {"format": "reprise", "provenance": provenance.to_json(record_id, now)}
+    except InvalidProvenance as error:
+        raise InvalidLatents(f"The latents' provenance cannot be stored: {error}") from error
+    content = tensorfile.build(tensors, metadata)
+    drawing = heatmap.draw(tensors["latents"].to_numpy())
+    # The first two digits spread a million files over 256 folders.
+    name = _storage().save(f"{record_id.hex[:2]}/{record_id}.safetensors", ContentFile(content))
+    record = _describe(tensors["latents"], provenance)
+    record.id, record.owner, record.created_at, record.expires_at = record_id, owner, now, default_expiry(now, ttl)
+    record.file, record.size_bytes, record.sha256 = name, len(content), sha256(content).hexdigest()
+    record.item_digests = [_digest([t.item(i) for t in tensors.values()]) for i in range(record.batch_size)]
+    with transaction.atomic():
+        record.save(force_insert=True)
+        HeatMap.objects.create(record=record, thumbnail=drawing.thumbnail, picture=drawing.picture)
+    return record
+
+
+def load_item(record: LatentRecord, index: int) -> StoredItem:
+    """Read and verify one item; on a local disk no other bytes are read than the header and its own.
+
+    Raises SampleIndexOutOfRange, LatentFileMissing or LatentDamaged. Expiry is not looked at: a hold may defy it.
+    """
+    if not 0 <= index < record.batch_size:
+        raise SampleIndexOutOfRange(index, record.batch_size)
+    with _opened(record) as file:
+        header = _checked_header(record, file)
+        tensors = {name: place.item(index).read(file) for name, place in header.tensors.items()}
+    digest = _digest([tensor.data for tensor in tensors.values()])
+    if digest != record.item_digests[index]:
+        raise _damaged(record, f"the checksum of item {index} differs")
+    _check_finite(record, tensors)
+    momentum = tensors.get("momentum")
+    return StoredItem(_tensor(tensors["latents"])[0], digest, None if momentum is None else _tensor(momentum)[0])
+
+
+def load(record: LatentRecord) -> Tensor:
+    """Read and verify the whole batch [B, T, C]."""
+    with _opened(record) as file:
+        header = _checked_header(record, file)
+        tensors = {name: place.read(file) for name, place in header.tensors.items()}
+    for index, digest in enumerate(record.item_digests):
+        if digest != _digest([tensor.item(index) for tensor in tensors.values()]):
+            raise _damaged(record, f"the checksum of item {index} differs")
+    _check_finite(record, tensors)
+    return _tensor(tensors["latents"])
+
+
+def check(record: LatentRecord) -> None:
+    """Look for everything that can be seen without reading the tensor: existence, length, header, earlier findings."""
+    with _opened(record) as file:
+        _checked_header(record, file)
+    if record.damage:
+        raise LatentDamaged(record.pk, record.damage)
+
+
+def verify(record: LatentRecord) -> None:
+    """Read the whole file and compare its checksum; what was found is noted in the record."""
+    digest = sha256()
+    with _opened(record) as file:
+        _checked_header(record, file)
+        file.seek(0)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != record.sha256:
+        raise _damaged(record, "its checksum differs")
+    record.note_damage("")
+
+
+def open_file(record: LatentRecord) -> IO[bytes]:
+    """Open the stored file, which is the portable file as well. Raises LatentFileMissing."""
+    try:
+        return _storage().open(record.file)
+    except FileNotFoundError:
+        raise LatentFileMissing(record.pk) from None
+
+
+def _storage() -> Storage:
+    return storages["latents"]
+
+
+def _raw(tensor: Tensor) -> RawTensor:
+    import torch
+
+    tensor = tensor.detach().cpu().contiguous()
+    data = tensor.flatten().view(torch.uint8).numpy().data
+    return RawTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), data)
+
+
+def _tensor(raw: RawTensor) -> Tensor:
+    import torch
+
+    return torch.frombuffer(raw.data, dtype=getattr(torch, raw.dtype)).reshape(raw.shape)
+
+
+def _digest(parts: list[memoryview]) -> str:
+    digest = sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _describe(latents: RawTensor, provenance: Provenance) -> LatentRecord:
+    """Return an unsaved record with everything that is known without the file."""
+    batch_size, frames, channels = latents.shape
+    record = LatentRecord(
+        batch_size=batch_size,
+        frames=frames,
+        channels=channels,
+        dtype=latents.dtype,
+        model_variant=provenance.model_variant,
+        frame_rate=provenance.frame_rate,
+        caption=provenance.caption,
+        seeds=provenance.seeds,
+        params=provenance.params,
+        schedule=provenance.schedule,
+        runtime=provenance.runtime,
+        checkpoint_step=provenance.checkpoint_step,
+        kind=LatentRecord.Kind.TAKE if provenance.checkpoint_step is None else LatentRecord.Kind.CHECKPOINT,
+    )
+    if parent := provenance.parent:
+        record.parent_id, record.parent_sample_index = parent.id, parent.sample_index
+        record.parent_level, record.parent_digest = parent.level, parent.digest
+    return record
+
+
+def _check_tensors(tensors: dict[str, RawTensor]) -> None:
+    shape = tensors["latents"].shape
+    limits = (MAX_BATCH_SIZE, MAX_FRAMES, MAX_CHANNELS)
+    if len(shape) != 3 or not all(1 <= size <= limit for size, limit in zip(shape, limits, strict=True)):
+        raise InvalidLatents(f"Latents must be [batch, frames, channels] of at most {list(limits)}, not {list(shape)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != shape:
+            raise InvalidLatents(f"{name} {list(tensor.shape)} must have the shape of the latents {list(shape)}")
+        if tensor.dtype not in tensorfile.DTYPES:
+            raise InvalidLatents(f"{name} must be one of {', '.join(tensorfile.DTYPES)}, not {tensor.dtype}")
+        if not tensor.is_finite():
+            raise InvalidLatents(f"{name} contains NaN or infinite values")
+
+
+def _check_finite(record: LatentRecord, tensors: dict[str, RawTensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.is_finite():
+            raise _damaged(record, f"its {name} contain NaN or infinite values")
+
+
+@contextmanager
+def _opened(record: LatentRecord) -> Iterator[IO[bytes]]:
+    file = open_file(record)
+    try:
+        with file:
+            yield file
+    except FileNotFoundError:  # some storages look only when the first byte is read
+        raise LatentFileMissing(record.pk) from None
+    except InvalidTensorFile as error:
+        raise _damaged(record, str(error)) from error
+
+
+def _checked_header(record: LatentRecord, file: IO[bytes]) -> Header:
+    """Read the header and compare it with the row."""
+    size_bytes = file.seek(0, 2)
+    if size_bytes != record.size_bytes:
+        raise _damaged(record, f"it has {size_bytes} bytes, expected {record.size_bytes}")
+    header = tensorfile.read_header(file)
+    latents = header.tensors.get("latents")
+    expected = record.dtype, (record.batch_size, record.frames, record.channels)
+    if latents is None or set(header.tensors) - {"latents", "momentum"}:
+        raise _damaged(record, "it does not contain what was stored")
+    if (latents.dtype, latents.shape) != expected:
+        raise _damaged(
+            record, f"it has {latents.dtype} {list(latents.shape)}, expected {expected[0]} {list(expected[1])}"
+        )
+    return header
+
+
+def _damaged(record: LatentRecord, damage: str) -> LatentDamaged:
+    """Note the damage, so that the next request hears of it before it is queued."""
+    record.note_damage(damage)
+    return LatentDamaged(record.pk, damage)
