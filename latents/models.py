@@ -58,8 +58,14 @@ class LatentRecordQuerySet(models.QuerySet["LatentRecord"]):
 
     def prunable(self, now: datetime, age: timedelta = timedelta(0)) -> Self:
         """Select stored records that expired, or were deleted beyond undo, at least `age` ago; held or not."""
-        is_expired = Q(deleted_at=None, pinned=False, expires_at__lte=now - age)
-        return self.stored().filter(is_expired | Q(deleted_at__lte=now - max(age, UNDO_WINDOW)))
+        # Each side repeats the condition of its index, or SQLite would not use the two.
+        is_expired = Q(purged_at=None, deleted_at=None, pinned=False, expires_at__lte=now - age)
+        is_deleted = Q(purged_at=None, deleted_at__lte=now - max(age, UNDO_WINDOW))
+        return self.filter(is_expired | is_deleted)
+
+    def half_removed(self) -> Self:
+        """Select records whose bytes were given up but perhaps not removed: a prune was interrupted."""
+        return self.filter(purged_at__isnull=False).exclude(file="")
 
     def search(self, text: str) -> Self:
         """Select records whose caption contains every word of `text`."""
@@ -157,8 +163,13 @@ class LatentRecord(models.Model):
             models.Index(fields=["-created_at", "-id"], name="latents_newest"),
             models.Index(fields=["owner", "expires_at"], name="latents_owner_expiry", condition=Q(purged_at=None)),
             models.Index(fields=["expires_at"], name="latents_expiry", condition=Q(purged_at=None, pinned=False)),
-            models.Index(fields=["deleted_at"], name="latents_deleted", condition=Q(deleted_at__isnull=False)),
+            models.Index(
+                fields=["deleted_at"], name="latents_deleted", condition=Q(purged_at=None, deleted_at__isnull=False)
+            ),
             models.Index(fields=["purged_at"], name="latents_purged", condition=Q(purged_at__isnull=False)),
+            models.Index(
+                fields=["file"], name="latents_half_removed", condition=Q(purged_at__isnull=False) & ~Q(file="")
+            ),
             models.Index(fields=["model_variant", "size_bytes"], name="latents_bytes", condition=Q(purged_at=None)),
         ]
         constraints = [

@@ -191,7 +191,7 @@ _DOCUMENT = {
     "model_variant": _text(100, shortest=1),
     "frame_rate": _number(0.1, 1000),
     "caption": _text(2000),
-    "seeds": _list_of(_whole(0, MAX_SEED), MAX_BATCH_SIZE),
+    "seeds": _list_of(_whole(0, MAX_SEED + MAX_BATCH_SIZE), MAX_BATCH_SIZE),
     "params": _FLAT,
     "schedule": _Rule(f"plain values with {', '.join(_SCHEDULE)}", _is_schedule),
     "runtime": _FLAT,
