@@ -63,7 +63,7 @@ class Style:
     steps: tuple[int, ...]  # scale steps above the chord's root: 0 root, 2 third, 4 fifth, 6 seventh, 8 ninth
     lowest: int  # MIDI pitches that the hand keeps between
     highest: int
-    is_open: bool = False  # the second lowest voice an octave higher, as on pads
+    is_open: bool = False  # the second lowest voice an octave higher, as on pads and in jazz
     rings: bool = True  # broken chords ring on until the chord changes
     gate: float = 1.0  # share of its written length that a note sounds
 
@@ -73,7 +73,7 @@ STYLES = {
     "house": Style(steps=(0, 2, 4, 6), lowest=52, highest=70, rings=False, gate=0.7),
     "ambient": Style(steps=(0, 2, 4, 8), lowest=43, highest=HIGHEST_KEY, is_open=True),
     "rock": Style(steps=(0, 4, 7), lowest=45, highest=69, rings=False, gate=0.95),
-    "jazz": Style(steps=(0, 2, 6, 8), lowest=51, highest=70, gate=0.9),
+    "jazz": Style(steps=(0, 2, 6, 8), lowest=46, highest=HIGHEST_KEY, is_open=True, gate=0.9),
     "funk": Style(steps=(0, 2, 4, 6), lowest=54, highest=HIGHEST_KEY, rings=False, gate=0.6),
     "synthwave": Style(steps=(0, 2, 4), lowest=50, highest=69, rings=False),
     "folk": Style(steps=(0, 2, 4, 7), lowest=47, highest=HIGHEST_KEY),
@@ -267,7 +267,7 @@ def _effort(inversion: tuple[int, ...], previous: tuple[int, ...], style: Style)
     """Return how far the hand moves, plus a little for leaving its place and for two voices a semitone apart."""
     centre = (style.lowest + style.highest) / 2
     strain = 0.3 * abs(sum(inversion) / len(inversion) - centre)
-    friction = 2.0 * sum(upper - lower == 1 for lower, upper in pairwise(inversion))
+    friction = 4.0 * sum(upper - lower == 1 for lower, upper in pairwise(inversion))
     movement = sum(min(abs(pitch - before) for before in previous) for pitch in inversion) if previous else 0
     return movement + strain + friction
 
