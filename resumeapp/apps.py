@@ -3,5 +3,7 @@ from django.apps import AppConfig
 
 class ResumeappConfig(AppConfig):
     name = "resumeapp"
-    verbose_name = "Reprise"
-    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "Access"
+
+    def ready(self) -> None:
+        from resumeapp import checks  # noqa: F401  importing registers them

@@ -38,9 +38,10 @@ def _local_secret_key(path: Path) -> str:
     return path.read_text()
 
 
+REPRISE_ALLOWED_HOSTS = env.words("REPRISE_ALLOWED_HOSTS")
 if IS_SERVER:
     SECRET_KEY = env.required("REPRISE_SECRET_KEY", "in server mode")
-    ALLOWED_HOSTS = env.words("REPRISE_ALLOWED_HOSTS")
+    ALLOWED_HOSTS = REPRISE_ALLOWED_HOSTS
     if not ALLOWED_HOSTS:
         raise ImproperlyConfigured("REPRISE_ALLOWED_HOSTS must be set in server mode")
 else:
@@ -52,7 +53,7 @@ DEBUG = False
 # Models and their machine
 
 REPRISE_MODELS = env.mapping("REPRISE_MODELS", "sketch=bundled,acestep-v15-turbo=ACE-Step/acestep-v15-turbo-diffusers")
-REPRISE_DEVICE = env.text("REPRISE_DEVICE", "auto")
+REPRISE_DEVICE = env.choice("REPRISE_DEVICE", "auto", ["auto", "cpu", "cuda", "mps"])
 REPRISE_COMPILE = env.flag("REPRISE_COMPILE")
 
 # Lifetimes and limits
@@ -86,15 +87,19 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 MIDDLEWARE = [
+    "resumeapp.middleware.content_security_policy",
+    "resumeapp.middleware.local_door",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "resumeapp.middleware.identify",
+    "django_htmx.middleware.HtmxMiddleware",
+    "resumeapp.middleware.LoginMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_htmx.middleware.HtmxMiddleware",
 ]
 
 TEMPLATES = [
@@ -112,6 +117,37 @@ TEMPLATES = [
         },
     }
 ]
+
+# Who may come in
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# Cookies are shared by all ports of a host, so in local mode other applications would take Django's usual names.
+SESSION_COOKIE_NAME = "reprise_session"
+CSRF_COOKIE_NAME = "reprise_csrf"
+X_FRAME_OPTIONS = "DENY"
+
+if IS_SERVER:
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = ["^healthz$", "^readyz$"]
+    # The proxy that ends TLS must set this header itself, whatever the visitor sent.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = int(timedelta(days=30).total_seconds())
+    # Subdomains and browsers' preload lists are a decision about hosts that are not ours.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # Database
 
@@ -217,3 +253,18 @@ warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+
+# What the processes say, on standard error
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        # Django's own handlers would mail admins and stay silent otherwise.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+    },
+}

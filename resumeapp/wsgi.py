@@ -1,8 +1,18 @@
-"""The WSGI application, for any WSGI server in server mode and for `manage.py studio` in local mode."""
+"""The WSGI application: for any WSGI server in server mode, for `manage.py studio` alone in local mode."""
 
 import os
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
+# `manage.py studio` sets this for the server it starts, after making sure that its address is a loopback one.
+STUDIO_MARK = "REPRISE_STARTED_BY_STUDIO"
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "resumeapp.settings")
+if settings.REPRISE_MODE == "local" and os.environ.get(STUDIO_MARK) != "1":
+    raise ImproperlyConfigured(
+        "Local mode knows no login and starts only through `python manage.py studio`. "
+        "For another WSGI server set REPRISE_MODE=server."
+    )
 application = get_wsgi_application()
