@@ -1,6 +1,8 @@
 """What every test gets: storages and data under its own tmp_path, a file database, quick passwords."""
 
 import copy
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,17 @@ def _own_files(tmp_path: Path, settings: Settings) -> None:
     settings.STORAGES = storages
     settings.REPRISE_DATA = tmp_path
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a tiny random pipeline: "base", "turbo" or "xl"."""
+
+    @cache
+    def folder(kind: str) -> Path:
+        # Here, because it loads torch, which most tests do without.
+        from tests.tiny_pipelines import save_tiny_pipeline
+
+        return save_tiny_pipeline(kind, tmp_path_factory.mktemp("models") / kind)
+
+    return folder

@@ -4,7 +4,6 @@ Conditioning, transformer, guidance and codec are diffusers' own and are called,
 (sampling.py), because AceStepPipeline's hides the state that resuming needs and computes lengths from seconds.
 """
 
-import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from diffusers import AceStepPipeline
 from diffusers.utils import is_accelerate_available
 from torch import Tensor
 
+from generation.engine.decoding import OnTile, decode
+from generation.engine.memory import release_memory
 from generation.engine.sampling import GuidedVelocity, Velocity, denoise, renoise, resume_seed, starting_noise
 from generation.engine.schedule import Plan
 
@@ -30,26 +31,11 @@ MAX_LYRIC_TOKENS = 2048
 # The learned silence that stands in for a reference recording has this length in AceStepPipeline.__call__.
 REFERENCE_S = 30
 
-# Up to this length a decode takes one piece; a longer one, or one that ran out of memory, is cut into tiles.
-WHOLE_DECODE_S = 60.0
-TILE_S = 20.0
-SMALL_TILE_S = 5.0
-# Each tile is decoded with this much around it, which is then cut off. AutoencoderOobleck reaches about 10 frames far;
-# its own tiled decode, which cannot be cancelled, takes the same margin.
-TILE_MARGIN_FRAMES = 64
-
-PEAK = 10 ** (-1.0 / 20.0)  # -1 dBFS
-
 OnStep = Callable[[int, int], None]
-OnTile = Callable[[int, int], None]
 
 
 class Cancelled(Exception):
     """Raised by a caller's `on_step` or `on_tile` to stop the run."""
-
-
-class DecodeOutOfMemory(Exception):
-    """Not even small tiles fit into memory; the latents are untouched and can be decoded later."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +152,14 @@ class MusicModel:
         `frames` is the length, a parent's own where there is one. `on_step(done, calls)` is called before the first
         model call with 0 and after each; on CUDA it runs one step behind, so that the device never waits for the host.
         """
-        rest = plan.rest_from(checkpoint_step) if checkpoint_step is not None else ()
+        if checkpoint_step is not None:
+            plan.rest_from(checkpoint_step)  # raises where the run has no such step
         x = self._starting_point(plan, parent, frames=frames, seed=seed, batch_size=batch_size)
         if plan.is_copy:
             return Denoised(x, None)
         conditions = self._conditions(prompt, frames=frames, batch_size=batch_size)
         velocity = self._velocity(conditions, guidance_scale, cfg_interval, None if plan.is_full else parent)
-        capture = _Capture(checkpoint_step, rest, velocity)
+        capture = _Capture(checkpoint_step, velocity)
         progress = _Progress(on_step, plan.model_calls, self.device)
 
         def watch(step: int, x: Tensor) -> None:
@@ -181,31 +168,13 @@ class MusicModel:
 
         x = denoise(velocity, x.to(self.device, self.dtype), plan.timesteps, on_step=watch)
         progress.finish()
-        return Denoised(_to_keep(x), capture.checkpoint)
+        return Denoised(_to_keep(x), capture.checkpoint(plan))
 
-    @torch.no_grad()
     def decode(
         self, latents: Tensor, *, tile_s: float | None = None, on_tile: OnTile | None = None
     ) -> npt.NDArray[np.float32]:
-        """Turn latents [B, T, C] into stereo sound [B, samples, 2], each item with its peak at -1 dBFS.
-
-        Long pieces are decoded in tiles of `tile_s` seconds (None: chosen here), and so is a piece that runs out of
-        memory; if even small tiles do, DecodeOutOfMemory is raised. `on_tile(done, tiles)` is called before each tile.
-        """
-        if not self.pipeline.vae.config.get("tileable", True):
-            attempts = [math.inf]
-        elif tile_s is not None:
-            attempts = [tile_s]
-        else:
-            is_long = latents.shape[1] > WHOLE_DECODE_S * self.frame_rate
-            attempts = [TILE_S if is_long else math.inf, SMALL_TILE_S]
-        for seconds in attempts:
-            audio = self._try_decode(latents, seconds, on_tile)
-            if audio is not None:
-                return audio
-            # Here, not in an except block: there the traceback would still hold the tensors that filled the memory.
-            release_memory()
-        raise DecodeOutOfMemory("Not enough memory to decode, even in small pieces. The latents are kept.")
+        """Turn latents [B, T, C] into stereo sound [B, samples, 2] with peaks at -1 dBFS: see decoding.decode()."""
+        return decode(self.pipeline.vae, latents, tile_s=tile_s, on_tile=on_tile)
 
     def _starting_point(self, plan: Plan, parent: Parent | None, *, frames: int, seed: int, batch_size: int) -> Tensor:
         """Return x [B, T, C] at the plan's level; for a copy, the parent's latents with their bits untouched."""
@@ -292,59 +261,28 @@ class MusicModel:
         )[0]
         return velocity
 
-    def _try_decode(self, latents: Tensor, tile_s: float, on_tile: OnTile | None) -> npt.NDArray[np.float32] | None:
-        """Decode in tiles of `tile_s` seconds, or return None where memory runs out."""
-        frames = latents.shape[1]
-        size = frames if tile_s == math.inf else max(1, round(tile_s * self.frame_rate))
-        starts = range(0, frames, size)
-        tiles = len(latents) * len(starts)
-        items: list[npt.NDArray[np.float32]] = []
-        try:
-            for index, item in enumerate(latents):
-                pieces: list[Tensor] = []
-                for start in starts:
-                    if on_tile:
-                        on_tile(index * len(starts) + len(pieces), tiles)
-                    pieces.append(self._decode_tile(item, start, min(start + size, frames)))
-                items.append(_normalise(torch.cat(pieces, dim=-1)).T.numpy())
-            return np.stack(items)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            return None
-
-    def _decode_tile(self, item: Tensor, start: int, end: int) -> Tensor:
-        """Decode frames `start` to `end` of an item [T, C] with a margin around them that is cut off: [2, samples]."""
-        first, last = max(0, start - TILE_MARGIN_FRAMES), min(len(item), end + TILE_MARGIN_FRAMES)
-        vae = self.pipeline.vae
-        z = item[first:last].T.unsqueeze(0).to(self.device, vae.dtype)  # [1, C, T], as codecs want it
-        sound: Tensor = vae.decode(z).sample[0].float().cpu()
-        samples_per_frame = round(self.sample_rate / self.frame_rate)
-        # The last tile keeps whatever the codec lets ring out.
-        stop = (end - first) * samples_per_frame if end < len(item) else None
-        return sound[:, (start - first) * samples_per_frame : stop]
-
 
 class _Capture:
-    """Takes the checkpoint as the loop passes its step."""
+    """Keeps the state of a run as the loop passes the checkpoint's step."""
 
-    def __init__(self, step: int | None, rest: tuple[float, ...], velocity: Velocity) -> None:
+    def __init__(self, step: int | None, velocity: Velocity) -> None:
         self._step = step
-        self._rest = rest
         self._velocity = velocity
-        self.checkpoint: Checkpoint | None = None
+        self._latents: Tensor | None = None
+        self._momentum: Tensor | None = None
 
     def watch(self, step: int, x: Tensor) -> None:
-        if step != self._step:
-            return
-        momentum = self._velocity.momentum if isinstance(self._velocity, GuidedVelocity) else None
-        self.checkpoint = Checkpoint(
-            latents=_to_keep(x),
-            step=step,
-            level=self._rest[0],
-            timesteps=self._rest,
-            momentum=None if momentum is None else _to_keep(momentum),
-        )
+        # Both stay on the device: copying them now would make it wait.
+        if step == self._step:
+            self._latents = x
+            self._momentum = self._velocity.momentum if isinstance(self._velocity, GuidedVelocity) else None
+
+    def checkpoint(self, plan: Plan) -> Checkpoint | None:
+        if self._step is None or self._latents is None:
+            return None
+        rest = plan.rest_from(self._step)
+        momentum = None if self._momentum is None else _to_keep(self._momentum)
+        return Checkpoint(_to_keep(self._latents), self._step, rest[0], rest, momentum)
 
 
 class _Progress:
@@ -401,26 +339,6 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def release_memory() -> None:
-    """Give freed tensors back to the device, which other processes share."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _to_keep(x: Tensor) -> Tensor:
     """Bring a result to the CPU in float32, which holds every bfloat16 exactly."""
     return x.float().cpu()
-
-
-def _normalise(sound: Tensor) -> Tensor:
-    """Scale one item's sound to a peak of -1 dBFS, in the two stages of AceStepPipeline.__call__, for its bits."""
-    sound = sound / sound.abs().amax().clamp(min=1.0)
-    return sound * (PEAK / sound.abs().amax().clamp(min=1e-6))
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # PyTorch has no exception of its own for the CPU ("can't allocate memory") and MPS ("out of memory").
-    return "allocate memory" in str(error) or "out of memory" in str(error)
