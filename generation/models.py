@@ -27,7 +27,7 @@ from django.db.models.functions import Now
 from latents.models import UNDO_WINDOW, LatentHold, LatentRecord
 
 if TYPE_CHECKING:
-    from generation.engine.schedule import Plan
+    from generation.takes import TakeRequest
 
 # How long a claim lasts without a heartbeat, and a worker counts as there after its last one: six beats.
 LEASE = timedelta(seconds=30)
@@ -58,8 +58,8 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     """Workers, dead and alive."""
 
     def live(self) -> Self:
-        """Keep those whose last beat is recent."""
-        return self.filter(beat_at__gt=Now() - LEASE)
+        """Keep those that have neither stopped nor gone quiet."""
+        return self.filter(beat_at__gt=Now() - LEASE).exclude(state=Worker.State.STOPPED)
 
     def serving(self, queue: str) -> Self:
         """Keep those that would take a job from this queue."""
@@ -74,6 +74,7 @@ class Worker(models.Model):
         IDLE = "idle"
         BUSY = "busy"
         STOPPING = "stopping"
+        STOPPED = "stopped"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     host = models.CharField(max_length=255)
@@ -101,6 +102,10 @@ class Worker(models.Model):
     def beat(self, **changes: Any) -> None:
         """Say that this worker is there, and what has changed about it."""
         Worker.objects.filter(pk=self.pk).update(beat_at=Now(), **changes)
+
+    def give_up_claims(self) -> None:
+        """Let its leases end now: the process that held them is known to be dead."""
+        self.jobs.running().update(lease_until=Now() - timedelta(seconds=1))
 
 
 class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
@@ -135,18 +140,8 @@ class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
         impossible = Q(lease_until__gt=Now() + 2 * LEASE)
         return self.running().filter(Q(lease_until__lt=Now()) | impossible)
 
-    def submit(
-        self,
-        *,
-        owner: User,
-        request_id: str,
-        params: Mapping[str, Any],
-        model_variant: str,
-        plan: Plan,
-        source: LatentRecord | None = None,
-        resume_sample_index: int = 0,
-    ) -> GenerationJob:
-        """Accept a request: its job, and a hold on the latent it needs, in one transaction; then wake a worker.
+    def submit(self, request: TakeRequest, *, owner: User, request_id: str) -> GenerationJob:
+        """Accept a request: its job, and a hold on the latent it starts from, in one transaction; then wake a worker.
 
         The same request id gives the same job again, however often it is sent.
         Raises QueueFull, and LatentNotFound if the latent has gone since it was looked at.
@@ -154,15 +149,15 @@ class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
         job = GenerationJob(
             owner=owner,
             request_id=request_id,
-            params=dict(params),
-            model_variant=model_variant,
-            queue=model_variant,
-            t_start_requested=plan.requested,
-            t_start_effective=plan.effective,
-            steps=plan.steps,
-            model_calls=plan.model_calls,
-            source_record=source,
-            resume_sample_index=resume_sample_index,
+            params=request.to_params(),
+            model_variant=request.model_variant,
+            queue=request.model_variant,
+            t_start_requested=request.plan.requested,
+            t_start_effective=request.plan.effective,
+            steps=request.plan.steps,
+            model_calls=request.plan.model_calls,
+            source_record=request.parent,
+            resume_sample_index=request.resume_sample_index or 0,
         )
         return self._accept(job)
 
@@ -304,8 +299,9 @@ class GenerationJob(models.Model):
         return ahead.count() + 1
 
     def needed_latents(self) -> list[LatentRecord]:
-        """Return the records that must stay until this job has ended."""
-        return [record for record in (self.source_record, self.latent) if record is not None]
+        """Return the records that must stay until this job has ended; what only decodes no longer needs its source."""
+        needed = self.latent or self.source_record
+        return [needed] if needed else []
 
     # What its owner may do
 
@@ -396,19 +392,21 @@ class GenerationJob(models.Model):
             self._refuse()
 
     def _refuse(self) -> NoReturn:
-        if self._claimed().exists():
+        # Winding down takes time too, so the lease is renewed all the same.
+        if self._claimed().update(lease_until=Now() + LEASE):
             raise CancelRequested
         raise ClaimLost
 
     def renew_lease(self) -> None:
-        """Keep the claim for another lease. Raises CancelRequested too, with the lease renewed."""
-        try:
-            self._write(lease_until=Now() + LEASE)
-        except CancelRequested:
-            self._claimed().update(lease_until=Now() + LEASE)
-            raise
+        """Keep the claim for another lease. Raises CancelRequested too."""
+        self._write(lease_until=Now() + LEASE)
 
-    def report(self, *, phase: str, step: int, eta_seconds: float | None) -> None:
+    def check_claim(self) -> None:
+        """Look whether the job is still this worker's. Raises CancelRequested too."""
+        if not self._claimed().filter(cancel_requested=False).exists():
+            self._refuse()
+
+    def report(self, phase: str, step: int, eta_seconds: float | None) -> None:
         """Show how far the work is. Raises CancelRequested too."""
         self._write(phase=phase, step=step, eta_seconds=eta_seconds, lease_until=Now() + LEASE, rev=F("rev") + 1)
 
@@ -502,6 +500,14 @@ class SampleQuerySet(models.QuerySet["Sample"]):
         """Keep the user's own samples that are not deleted, neither by themselves nor with their job."""
         return self.filter(job__owner=user, job__deleted_at__isnull=True, deleted_at__isnull=True)
 
+    def purgeable(self) -> Self:
+        """Keep those whose sound may go: deleted beyond undo, or older than sound is kept here."""
+        beyond_undo = Now() - UNDO_WINDOW
+        gone = Q(deleted_at__lt=beyond_undo) | Q(job__deleted_at__lt=beyond_undo)
+        if settings.REPRISE_AUDIO_TTL is not None:
+            gone |= Q(created_at__lt=Now() - settings.REPRISE_AUDIO_TTL)
+        return self.filter(gone, purged_at__isnull=True)
+
 
 class Sample(models.Model):
     """One audio result: one item of one job's batch."""
@@ -588,6 +594,9 @@ class Chore(models.Model):
     @classmethod
     def take(cls, name: str, *, every: timedelta) -> bool:
         """Return whether it is due and this caller is to do it; the next is due one interval from now."""
-        if not cls.objects.filter(name=name).exists():
-            Chore.objects.bulk_create([Chore(name=name)], ignore_conflicts=True)
-        return bool(cls.objects.filter(name=name, due_at__lte=Now()).update(due_at=Now() + every))
+        due = cls.objects.filter(name=name, due_at__lte=Now())
+        if not due.exists():
+            _, is_new = cls.objects.get_or_create(name=name)
+            if not is_new:
+                return False
+        return bool(due.update(due_at=Now() + every))

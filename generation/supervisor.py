@@ -1,0 +1,295 @@
+"""Keep one django-q2 cluster working: start it, watch it, replace it, stop it.
+
+django-q2 loses its way in ways that it does not notice: a worker killed while idle takes the queue's lock with it, a
+killed sentinel leaves orphans that go on working, a SIGTERM to every process at once can hang all of them. So nothing
+here trusts it. The cluster runs in a process group of its own, every process in it dies with its parent, and nothing
+is shared with it but memory without locks. The supervisor looks from outside: is the cluster alive, and is a waiting
+job picked up while its worker has nothing to do? If not, the whole group is killed and a new one started. That is
+always safe, because jobs live in rows and leases.
+
+Supervisor and children are forked from one process that never imports torch and has no threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import util
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import Error, connections
+from django_q.brokers import get_broker
+from django_q.signals import post_spawn
+
+from generation import recovery, worker
+from generation.models import Worker
+from generation.tasks import wake_worker
+from generation.worker import persistently, slot
+
+logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.2
+ROUND_S: Final = 5.0
+WEDGED_S: Final = 30.0
+# The running step may take this long to end; then the group is killed and the job put back all the same.
+STOP_STEP_S: Final = 30.0
+STOP_IDLE_S: Final = 5.0
+# More replacements than this within the time mean that it will not get better by itself.
+MAX_REPLACEMENTS: Final = 5
+REPLACEMENTS_WITHIN_S: Final = 300.0
+
+PR_SET_PDEATHSIG: Final = 1
+
+
+def supervise(variant: str) -> int:
+    """Run a worker for this variant, or for every one if empty, until SIGTERM or SIGINT; return the exit status."""
+    logging.getLogger("django-q").setLevel(logging.WARNING)
+    bind_children_to_parents()
+    supervisor = Supervisor(variant)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, supervisor.on_signal)
+    return supervisor.run()
+
+
+class ClusterFailed(Exception):
+    """The cluster dies or wedges again and again."""
+
+
+class Supervisor:
+    """One worker's supervisor; see the module's description."""
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+        self.row = Worker.objects.create(host=socket.gethostname(), pid=os.getpid(), variant=variant)
+        self.cluster: ForkProcess | None = None
+        self.pruning: ForkProcess | None = None
+        self.replaced_at: list[float] = []
+        self.waiting_since: float | None = None
+        self.progress: tuple[float, int] | None = None
+        self.is_asked_to_stop = False
+
+    def on_signal(self, number: int, frame: object) -> None:
+        """Only note it: anything more could run into a lock that the interrupted code holds."""
+        self.is_asked_to_stop = True
+
+    def run(self) -> int:
+        """Work until asked to stop; return the exit status."""
+        worker.row = self.row
+        try:
+            self._start_cluster()
+            self._watch()
+            return self._stop()
+        except ClusterFailed as failure:
+            logger.critical("%s", failure)
+            return 1
+        finally:
+            _kill_group(self.cluster)
+            _kill_group(self.pruning)
+            self._record(Worker.State.STOPPED)
+
+    # Watching
+
+    def _watch(self) -> None:
+        next_round = 0.0
+        while not self.is_asked_to_stop:
+            if not self._is_alive():
+                self._replace_cluster("it has died")
+            if time.monotonic() >= next_round:
+                self._round()
+                next_round = time.monotonic() + ROUND_S
+            time.sleep(LOOK_S)
+
+    def _round(self) -> None:
+        self._record(Worker.State.BUSY if slot.is_draining else Worker.State.IDLE)
+        try:
+            recovery.reap()
+            self._attend_to_waiting()
+            if recovery.is_turn_to_prune():
+                self.pruning = _fork(recovery.prune)
+        except Error:
+            logger.warning("The database does not answer", exc_info=True)
+            connections.close_all()
+
+    def _attend_to_waiting(self) -> None:
+        """Wake the worker again while it is idle and a job waits, and replace the cluster if that does not help."""
+        progress, self.progress = self.progress, (slot.drained_at, slot.jobs_done)
+        is_well = progress != self.progress or self.row.current_job is not None
+        if is_well or not recovery.is_work_waiting(self.variant):
+            self.waiting_since = None
+        elif self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+        if self.waiting_since is None:
+            return
+        if time.monotonic() - self.waiting_since > WEDGED_S:
+            self._replace_cluster("jobs wait and it does not take them")
+        else:
+            wake_worker(self.variant)
+
+    def _record(self, state: Worker.State) -> None:
+        try:
+            self.row.beat(state=state, jobs_done=slot.jobs_done, memory_bytes=_resident_bytes(slot.pid))
+        except Error:
+            logger.warning("The database does not take this worker's heartbeat", exc_info=True)
+            connections.close_all()
+
+    # Starting and ending the cluster
+
+    def _is_alive(self) -> bool:
+        return self.cluster is not None and self.cluster.is_alive()
+
+    def _start_cluster(self) -> None:
+        slot.start_over()
+        self.waiting_since = None
+        self.cluster = _fork(_run_cluster, self.variant)
+
+    def _replace_cluster(self, why: str) -> None:
+        logger.error("The worker's cluster is replaced: %s", why)
+        now = time.monotonic()
+        self.replaced_at = [at for at in self.replaced_at if now - at < REPLACEMENTS_WITHIN_S] + [now]
+        if len(self.replaced_at) > MAX_REPLACEMENTS:
+            raise ClusterFailed(f"The worker's cluster failed {len(self.replaced_at)} times in a few minutes: {why}.")
+        _kill_group(self.cluster)
+        self._start_cluster()
+
+    def _stop(self) -> int:
+        """Let the running step end, then the cluster; put back what it had to be killed for."""
+        slot.is_stopping = True
+        self._record(Worker.State.STOPPING)
+        ends = time.monotonic() + STOP_STEP_S
+        while self._is_alive() and time.monotonic() < ends:
+            if not slot.is_draining:
+                ends = min(ends, time.monotonic() + STOP_IDLE_S)
+            time.sleep(0.05)
+        _kill_group(self.cluster)
+        cut_short = list(self.row.jobs.running())
+        for job in cut_short:
+            persistently(job.release)
+        return 1 if cut_short else 0
+
+
+class _StopFlag:
+    """What the cluster's sentinel waits on in place of an Event, whose lock a killed process takes with it."""
+
+    def is_set(self) -> bool:
+        return slot.is_stopping
+
+    def wait(self, timeout: float) -> bool:
+        ends = time.monotonic() + timeout
+        while not slot.is_stopping and time.monotonic() < ends:
+            time.sleep(min(0.05, timeout))
+        return slot.is_stopping
+
+
+class _StartFlag:
+    """Only the sentinel itself asks whether it has started."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
+def _run_cluster(variant: str) -> None:
+    """Be the sentinel of a django-q2 cluster, which forks its worker, pusher and monitor."""
+    from django_q.cluster import Sentinel
+
+    post_spawn.connect(_on_spawn, weak=False)
+    broker = _taking_only_when_idle(get_broker(variant or settings.Q_CLUSTER["name"]))
+    sentinel = Sentinel(_StopFlag(), _StartFlag(), uuid.uuid4(), broker, start=False)
+    # Its constructor has undone this. A SIGTERM to every process of a service is the supervisor's to act on.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sentinel.start()
+
+
+def _on_spawn(**signal_arguments: object) -> None:
+    """Begin as the working process. If there was one before, it is dead, and what it was doing can go to others."""
+    slot.begin(os.getpid())
+    try:
+        if worker.row:
+            worker.row.give_up_claims()
+        recovery.reap()
+    except Error:
+        logger.warning("The claims of the process before could not be given up", exc_info=True)
+        connections.close_all()
+
+
+def _taking_only_when_idle(broker: Any) -> Any:
+    """Keep django-q2 from taking messages ahead: one that waits behind a long job would be lost to idle workers."""
+    take = broker.dequeue
+
+    def dequeue() -> Any:
+        if slot.is_taken():
+            time.sleep(settings.Q_CLUSTER["poll"])
+            return None
+        messages = take()
+        if messages:
+            slot.message_taken_at = time.monotonic()
+        return messages
+
+    broker.dequeue = dequeue
+    return broker
+
+
+def _fork(target: Callable[..., None], *arguments: object) -> ForkProcess:
+    """Start a child in a process group of its own, that no signal but the supervisor's own can stop."""
+    connections.close_all()
+    process = multiprocessing.get_context("fork").Process(target=_in_own_group, args=(target, *arguments))
+    process.start()
+    return process
+
+
+def _in_own_group(target: Callable[..., None], *arguments: object) -> None:
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    target(*arguments)
+
+
+def _kill_group(leader: ForkProcess | None) -> None:
+    """Kill a child and everything below it, also where it has died itself and left the others."""
+    if leader is None or leader.pid is None:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    if leader.is_alive():
+        leader.kill()  # it had not yet made its group
+    leader.join()
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, however it dies. Linux only."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent and os.getppid() != parent.pid:
+        os._exit(1)  # it has died already
+
+
+def bind_children_to_parents() -> None:
+    """From now on every process that is forked here, or further below, dies when its parent does."""
+    if sys.platform == "linux":
+        util.register_after_fork(_die_with_parent, lambda die_with_parent: die_with_parent())
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return how much memory a process has in use; 0 where that cannot be read."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
