@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import tempfile
 import warnings
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,16 +27,12 @@ REPRISE_DATA.mkdir(parents=True, exist_ok=True)
 def _local_secret_key(path: Path) -> str:
     """Return the key kept in `path`, made on first use; safe when several processes start at once."""
     if not path.exists():
-        draft = path.with_name(f".{path.name}-{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, draft = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(64))
-        try:
+        with suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        Path(draft).unlink()
     return path.read_text()
 
 

@@ -1,4 +1,4 @@
-"""What every test gets: storages and data under its own tmp_path, a file database, quick passwords."""
+"""What every test gets: storages and data under its own tmp_path, a database in a file, quick passwords."""
 
 import copy
 from collections.abc import Callable
@@ -19,16 +19,22 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_files(tmp_path: Path, settings: Settings) -> None:
+def own_files(tmp_path: Path, settings: Settings) -> None:
     """Nothing is written outside tmp_path."""
     storages = copy.deepcopy(settings.STORAGES)
     for alias in ("latents", "audio"):
         storages[alias]["OPTIONS"]["location"] = tmp_path / alias
-    # No manifest: nothing was collected.
+    # No manifest, as nothing was collected.
     storages["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = storages
     settings.REPRISE_DATA = tmp_path
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def server_mode(settings: Settings) -> None:
+    """Everybody logs in, and the client is nobody until it does."""
+    settings.REPRISE_MODE = "server"
 
 
 @pytest.fixture(scope="session")

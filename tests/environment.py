@@ -3,8 +3,10 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 _data = tempfile.mkdtemp(prefix="reprise-tests-")
+Path(_data, "static").mkdir()  # where WhiteNoise looks for collected files
 
 for _name in [name for name in os.environ if name.startswith("REPRISE_") or name == "DATABASE_URL"]:
     del os.environ[_name]
