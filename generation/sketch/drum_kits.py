@@ -105,7 +105,7 @@ def _ride(kit: Kit, rng: np.random.Generator, sample_rate: int) -> Array:
         np.array([2890.0, 4310, 5670, 7230]), np.array([1.0, 0.7, 0.6, 0.4]), np.full(4, 9.0), samples, sample_rate
     )
     stick = _noise(rng, samples, 3000, 12_000, sample_rate) * np.exp(-np.arange(samples) / (0.006 * sample_rate))
-    return wash + 0.35 * ping + 0.8 * stick
+    return 0.6 * wash + 0.5 * ping + 2.0 * stick
 
 
 def _tom(kit: Kit, rng: np.random.Generator, sample_rate: int) -> Array:

@@ -12,26 +12,41 @@ from generation.sketch.instruments import Array, Sound
 
 CEILING = 10 ** (-1.2 / 20)  # just below -1 dBFS
 BLOCK = 256  # samples per step of the master's gain, 5 ms
-FFT_SIZE = 1 << 17
+FFT_SIZE = 1 << 18
 
 
-def convolve(signal: Sound, response: Sound) -> Sound:
-    """Filter each channel by its impulse response, cut to the signal's length (overlap-add)."""
-    channels, samples = signal.shape
-    step = FFT_SIZE - response.shape[1] + 1
-    spectrum = np.fft.rfft(response, FFT_SIZE)
+def convolve(*filtered: tuple[Sound, Sound]) -> Sound:
+    """Return the sum of signals, each filtered by its impulse response, cut to the signals' length (overlap-add)."""
+    channels, samples = filtered[0][0].shape
+    step = FFT_SIZE - max(response.shape[1] for _, response in filtered) + 1
+    spectra = [np.fft.rfft(response, FFT_SIZE) for _, response in filtered]
     result = np.zeros((channels, samples + FFT_SIZE), dtype=np.float32)
     for start in range(0, samples, step):
-        block = np.fft.rfft(signal[:, start : start + step], FFT_SIZE)
-        result[:, start : start + FFT_SIZE] += np.fft.irfft(block * spectrum, FFT_SIZE)
+        blocks = [np.fft.rfft(signal[:, start : start + step], FFT_SIZE) for signal, _ in filtered]
+        total = sum(block * spectrum for block, spectrum in zip(blocks, spectra, strict=True))
+        result[:, start : start + FFT_SIZE] += np.fft.irfft(total, FFT_SIZE)
     return result[:, :samples]
+
+
+@lru_cache(maxsize=4)
+def band(low_hz: float, high_hz: float, sample_rate: int) -> Sound:
+    """Return the impulse response [1, samples] of a second-order Butterworth high-pass and low-pass in series."""
+    size = 1 << 14
+    hz = np.maximum(np.fft.rfftfreq(size, 1 / sample_rate), 1e-3)
+    high, low = 1j * hz / high_hz, low_hz / (1j * hz)
+    root = np.sqrt(2)
+    spectrum = 1 / ((1 + root * high + high**2) * (1 + root * low + low**2))
+    response = np.fft.irfft(spectrum, size)[None, : size // 2].astype(np.float32)
+    response -= response.mean()  # exactly no direct current
+    response.setflags(write=False)
+    return response
 
 
 @lru_cache(maxsize=16)
 def impulse_response(decay_s: float, brightness_hz: float, sample_rate: int) -> Sound:
     """Return a room of unit energy, [2, samples]: noise that falls by 60 dB in `decay_s`, its treble sooner."""
     rng = np.random.default_rng(3)
-    samples = int(1.1 * decay_s * sample_rate)
+    samples = int(decay_s * sample_rate)
     time_s = np.arange(samples) / sample_rate
     hz = np.fft.rfftfreq(samples, 1 / sample_rate)
     response = np.zeros((2, samples))

@@ -12,12 +12,14 @@ from generation.sketch import instruments as voices
 from generation.sketch.drum_kits import PANS, VARIATIONS, stroke
 from generation.sketch.instruments import Instrument, Sound, sound
 from generation.sketch.performance import Hit, Note, Performance
-from generation.sketch.room import chorus, convolve, echo, impulse_response, master, overdrive, pump, tremolo
+from generation.sketch.room import band, chorus, convolve, echo, impulse_response, master, overdrive, pump, tremolo
 
 SAMPLE_RATE = 48_000
 VELOCITY_LAYERS = 5  # timbres of one pitch, from soft to hard
 LONGEST_NOTE_S = 16.0
 CLOSING_FADE_S = 0.5
+AUDIBLE_HZ = (25.0, 19_000.0)
+CABINET_HZ = (75.0, 4_800.0)  # what a guitar's loudspeaker lets through
 
 
 @dataclass(frozen=True)
@@ -52,51 +54,51 @@ class Ensemble:
 ENSEMBLES = {
     "lofi": Ensemble(
         keys=Channel(voices.electric_piano, -7, room=0.2, spread=0.3, chorus=0.3, tremolo=0.18),
-        bass=Channel(voices.finger_bass, -4, room=0.03),
-        melody=Channel(voices.mellow_lead, -7, room=0.3, echo=0.25),
-        drums_db=-3, drums_room=0.12, room_decay_s=0.9, room_brightness_hz=3000,
+        bass=Channel(voices.finger_bass, -1.5, room=0.03),
+        melody=Channel(voices.mellow_lead, -2.7, room=0.3, echo=0.25),
+        drums_db=-2.5, drums_room=0.12, room_decay_s=0.9, room_brightness_hz=3000,
     ),
     "house": Ensemble(
-        keys=Channel(voices.organ_stab, -8, room=0.22, spread=0.4, chorus=0.5),
-        bass=Channel(voices.synth_bass, -5, room=0.02),
-        melody=Channel(voices.synth_pluck, -6, room=0.25, echo=0.35),
-        drums_db=-1, drums_room=0.08, room_decay_s=0.9, room_brightness_hz=6000, pump=0.6,
+        keys=Channel(voices.organ_stab, 2.5, room=0.22, spread=0.4, chorus=0.5),
+        bass=Channel(voices.synth_bass, -2, room=0.02),
+        melody=Channel(voices.synth_pluck, -1.5, room=0.25, echo=0.35),
+        drums_db=-3, drums_room=0.08, room_decay_s=0.9, room_brightness_hz=6000, pump=0.6,
     ),
     "ambient": Ensemble(
         keys=Channel(voices.warm_pad, -8, room=0.55, spread=0.5, chorus=0.7),
-        bass=Channel(voices.sub_bass, -6, room=0.05),
-        melody=Channel(voices.glass_bells, -7, room=0.7, echo=0.4),
-        drums_db=-7, drums_room=0.4, room_decay_s=3.4, room_brightness_hz=5000,
+        bass=Channel(voices.sub_bass, -2, room=0.05),
+        melody=Channel(voices.glass_bells, 1, room=0.7, echo=0.4),
+        drums_db=-3, drums_room=0.4, room_decay_s=3.4, room_brightness_hz=5000,
     ),
     "rock": Ensemble(
-        keys=Channel(voices.electric_guitar, -7, room=0.12, spread=0.3, strum_s=0.004, chorus=0.5, drive=3.0),
-        bass=Channel(voices.finger_bass, -5, room=0.03),
-        melody=Channel(voices.lead_guitar, -6, room=0.25, echo=0.2, drive=2.0),
-        drums_db=0, drums_room=0.16, room_decay_s=0.8, room_brightness_hz=7000,
+        keys=Channel(voices.electric_guitar, -8, room=0.12, spread=0.3, strum_s=0.004, chorus=0.5, drive=3.0),
+        bass=Channel(voices.finger_bass, -4, room=0.03),
+        melody=Channel(voices.lead_guitar, -4.5, room=0.25, echo=0.2, drive=2.0),
+        drums_db=-5.5, drums_room=0.16, room_decay_s=0.8, room_brightness_hz=7000,
     ),
     "jazz": Ensemble(
-        keys=Channel(voices.piano, -7, room=0.2, spread=0.5),
-        bass=Channel(voices.upright_bass, -4, room=0.08),
-        melody=Channel(voices.vibraphone, -6, room=0.3, tremolo=0.2),
-        drums_db=-3, drums_room=0.2, room_decay_s=1.1, room_brightness_hz=5000,
+        keys=Channel(voices.piano, -9, room=0.2, spread=0.5),
+        bass=Channel(voices.upright_bass, -0.5, room=0.08),
+        melody=Channel(voices.vibraphone, -1.5, room=0.3, tremolo=0.2),
+        drums_db=1, drums_room=0.2, room_decay_s=1.1, room_brightness_hz=5000,
     ),
     "funk": Ensemble(
-        keys=Channel(voices.clavinet, -8, room=0.1, spread=0.3, chorus=0.4),
-        bass=Channel(voices.slap_bass, -4, room=0.02),
-        melody=Channel(voices.brass, -7, room=0.18),
-        drums_db=-1, drums_room=0.1, room_decay_s=0.6, room_brightness_hz=7000,
+        keys=Channel(voices.clavinet, -4, room=0.1, spread=0.3, chorus=0.4),
+        bass=Channel(voices.slap_bass, -0.5, room=0.02),
+        melody=Channel(voices.brass, -3.5, room=0.18),
+        drums_db=-0.5, drums_room=0.1, room_decay_s=0.6, room_brightness_hz=7000,
     ),
     "synthwave": Ensemble(
-        keys=Channel(voices.analog_synth, -9, room=0.28, spread=0.4, chorus=0.7),
-        bass=Channel(voices.synth_bass, -5, room=0.03),
+        keys=Channel(voices.analog_synth, -7, room=0.28, spread=0.4, chorus=0.7),
+        bass=Channel(voices.synth_bass, -2.5, room=0.03),
         melody=Channel(voices.saw_lead, -7, room=0.35, echo=0.4),
-        drums_db=-1, drums_room=0.22, room_decay_s=1.6, room_brightness_hz=6500, pump=0.25,
+        drums_db=-3.5, drums_room=0.22, room_decay_s=1.6, room_brightness_hz=6500, pump=0.25,
     ),
     "folk": Ensemble(
-        keys=Channel(voices.acoustic_guitar, -6, room=0.15, spread=0.2, strum_s=0.009, chorus=0.15),
-        bass=Channel(voices.upright_bass, -6, room=0.08),
-        melody=Channel(voices.flute, -7, room=0.3),
-        drums_db=-5, drums_room=0.15, room_decay_s=1.0, room_brightness_hz=5500,
+        keys=Channel(voices.acoustic_guitar, -7, room=0.15, spread=0.2, strum_s=0.009, chorus=0.15),
+        bass=Channel(voices.upright_bass, -1, room=0.08),
+        melody=Channel(voices.flute, -4.5, room=0.3),
+        drums_db=-5.5, drums_room=0.15, room_decay_s=1.0, room_brightness_hz=5500,
     ),
 }  # fmt: skip
 
@@ -117,8 +119,8 @@ def render(performance: Performance, duration_s: float, sample_rate: int = SAMPL
                 signal *= ducking
             mix += signal
             wet += signal * np.float32(channel.room)
-    if wet.any():
-        mix += convolve(wet, impulse_response(ensemble.room_decay_s, ensemble.room_brightness_hz, sample_rate))
+    room = impulse_response(ensemble.room_decay_s, ensemble.room_brightness_hz, sample_rate)
+    mix = convolve((mix, band(*AUDIBLE_HZ, sample_rate)), (wet, room))
     return _closed(master(mix, sample_rate), sample_rate)
 
 
@@ -149,7 +151,7 @@ def _play_channel(
 ) -> Sound:
     signal = _play_notes(channel, notes, samples, sample_rate)
     if channel.drive:
-        signal = overdrive(signal, channel.drive)
+        signal = convolve((overdrive(signal, channel.drive), band(*CABINET_HZ, sample_rate)))
     if channel.chorus:
         signal = chorus(signal, channel.chorus, sample_rate)
     if channel.tremolo:
