@@ -172,13 +172,17 @@ class Lifetime(Text):
 
     def clean(self, value: Any) -> str:
         text: str = super().clean(value)
-        try:
-            asked = parse_ttl(text) if text else None
-        except ValueError:
-            raise ValidationError(self.error_messages["invalid"], code="invalid") from None
-        if asked and asked > (longest_ttl() or LONGEST_LIFETIME):
+        if text and not self._is_short_enough(text):
             raise ValidationError("Must not be longer than latents are kept here.", code="max_value")
         return text
+
+    def _is_short_enough(self, text: str) -> bool:
+        try:
+            asked = parse_ttl(text)
+        except ValueError:
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from None
+        longest = longest_ttl()
+        return asked <= (longest or LONGEST_LIFETIME) if asked else longest is None
 
 
 class RequestId(Text):

@@ -37,7 +37,7 @@ RANDOM_SEEDS = 2**32
 # A duration that went through a page or a URL may have lost its last digits.
 DURATION_TOLERANCE_S = 0.005
 
-_LANGUAGE = re.compile(r"(unknown|[a-z]{2,3}(-[a-z0-9]{2,8})*)\Z", re.ASCII | re.IGNORECASE)
+_LANGUAGE = re.compile(r"\A(unknown|[a-z]{2,3}(-[a-z0-9]{2,8})*)\Z", re.ASCII | re.IGNORECASE)
 # Refusals with these codes name what they are about; others only make sense beside their field.
 _SELF_CONTAINED = {"not_found", "latent", "plan", "unknown", "weights"}
 
@@ -218,7 +218,7 @@ class GenerationForm(PlanForm):
         label="Language of the lyrics",
         required=False,
         max_length=20,
-        validators=[RegexValidator(_LANGUAGE, "Must be a language code such as en or pt-br.")],
+        validators=[RegexValidator(_LANGUAGE, "Must be a language code such as en or pt-br.", code="language")],
         help_text="A code such as en, de or ja.",
     )
     bpm = WholeNumber(label="Tempo", low=30, high=300, help_text="Beats per minute; empty lets the model choose.")
