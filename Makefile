@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 # One thread per process: torch then gives the same bits on every machine, and parallel tests do not fight for cores.
 test check: export OMP_NUM_THREADS := 1
