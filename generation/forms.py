@@ -5,7 +5,7 @@ A form reads rows and files to decide, but writes nothing and queues nothing: it
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 from uuid import uuid4
 
@@ -39,7 +39,7 @@ DURATION_TOLERANCE_S = 0.005
 
 _LANGUAGE = re.compile(r"\A(unknown|[a-z]{2,3}(-[a-z0-9]{2,8})*)\Z", re.ASCII | re.IGNORECASE)
 # Refusals with these codes name what they are about; others only make sense beside their field.
-_SELF_CONTAINED = {"not_found", "latent", "plan", "unknown", "weights"}
+_STANDS_ALONE = {"not_found", "latent", "plan", "unknown", "weights"}
 
 
 class PlanForm(forms.Form):
@@ -101,15 +101,17 @@ class PlanForm(forms.Form):
         codes = {error.code for errors in self.errors.as_data().values() for error in errors}
         return 404 if "not_found" in codes else 422 if codes else 200
 
+    def refusals(self) -> Iterator[tuple[str, str]]:
+        """Return each refusal as the field that it must be read beside, empty where it stands alone, and its words."""
+        for name, errors in self.errors.as_data().items():
+            for error in errors:
+                beside = name if name in self.fields and error.code not in _STANDS_ALONE else ""
+                yield from ((beside, message) for message in error.messages)
+
     @property
     def sentences(self) -> list[str]:
         """Each refusal in words that stand alone, away from its field."""
-        return [
-            message if error.code in _SELF_CONTAINED else f"{self._label(name)}: {message}"
-            for name, errors in self.errors.as_data().items()
-            for error in errors
-            for message in error.messages
-        ]
+        return [f"{self[name].label}: {message}" if name else message for name, message in self.refusals()]
 
     @property
     def variant(self) -> Variant:
@@ -195,9 +197,6 @@ class PlanForm(forms.Form):
                 self.plan.rest_from(data["checkpoint_step"])
             except PlanError as error:
                 self.add_error("checkpoint_step", ValidationError(str(error), code="plan"))
-
-    def _label(self, name: str) -> str:
-        return str(self[name].label) if name in self.fields else "Request"
 
 
 class GenerationForm(PlanForm):

@@ -161,6 +161,13 @@ class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
         )
         return self._accept(job)
 
+    def start(self, request: TakeRequest, *, owner: User, request_id: str) -> GenerationJob:
+        """Accept a request that this process works on itself: no worker ever sees it waiting."""
+        with transaction.atomic():
+            job = self.submit(request, owner=owner, request_id=request_id)
+            self._claim(job.pk, job.fence, None)
+        return self.select_related("owner", "source_record", "latent").get(pk=job.pk)
+
     def _accept(self, job: GenerationJob) -> GenerationJob:
         """Insert a job and its holds, unless the same request was accepted before."""
         from generation.tasks import wake  # tasks imports this module

@@ -67,11 +67,11 @@ def _drain(variant: str) -> None:
         worker.slot.jobs_done += 1
 
 
-def do(job: GenerationJob) -> None:
+def do(job: GenerationJob, attempt: Attempt | None = None) -> None:
     """Work on a claimed job, and move it to where it belongs then, whatever happens."""
     logger.info("Job %s: attempt %d", job.pk, job.attempts)
     try:
-        with Attempt(job) as attempt:
+        with attempt or Attempt(job) as attempt:
             _do(job, attempt)
     except ClaimLost:
         logger.warning("Job %s: attempt %d was overtaken; what it made is dropped", job.pk, job.attempts)
