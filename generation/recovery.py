@@ -65,6 +65,6 @@ def is_turn_to_prune() -> bool:
 def prune() -> None:
     """Take the bytes of what has expired or was deleted."""
     retention.prune(timezone.now())
-    sounds = purge_sounds()
+    if sounds := purge_sounds():
+        logger.info("Removed the sound of %d samples", sounds)
     forget_rows()
-    logger.info("Removed the sound of %d samples", sounds)
