@@ -12,12 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AceStepPipeline, AceStepTransformer1DModel, FlowMatchEulerDiscreteScheduler
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.ace_step_transformer import AceStepAttention, AceStepAttnProcessor2_0
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
@@ -187,6 +190,33 @@ class Examples:
 # ---- the training
 
 
+class PlainAttention(AceStepAttnProcessor2_0):  # type: ignore[misc]
+    """The transformer's attention as two matrix products: four times faster to train than the fused one on a CPU."""
+
+    def __call__(
+        self,
+        attn: AceStepAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = attn.norm_q(attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)))
+        key = attn.norm_k(attn.to_k(source).unflatten(-1, (attn.kv_heads, -1)))
+        value = attn.to_v(source).unflatten(-1, (attn.kv_heads, -1))
+        if image_rotary_emb is not None:
+            rotate = partial(apply_rotary_emb, freqs_cis=image_rotary_emb, use_real_unbind_dim=-2, sequence_dim=1)
+            query, key = rotate(query), rotate(key)
+        query, key, value = (heads.transpose(1, 2) for heads in (query, key.to(value.dtype), value))
+        weights = query.to(value.dtype) @ key.transpose(-1, -2) * attn.scaling
+        if attention_mask is not None:
+            weights = weights + attention_mask
+        mixed = torch.softmax(weights.float(), dim=-1).to(value.dtype) @ value
+        projected: Tensor = attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+        return projected
+
+
 class Trainer:
     """One run: model, optimisers, moving average and clock, all of which state.pt keeps."""
 
@@ -201,6 +231,7 @@ class Trainer:
         self.pipeline.condition_encoder.timbre_encoder.requires_grad_(False)  # it only ever hears the clock
         self.pipeline.condition_encoder.lyric_encoder.requires_grad_(False)  # there is no voice to sing
         self.average = deepcopy(self.modules).requires_grad_(False)
+        self.pipeline.transformer.set_attn_processor(PlainAttention())
         self.optimisers = self._optimisers()
         self.step, self.elapsed_s, self.best = 0, 0.0, -1.0
         self.timbre = self._timbre()
@@ -334,6 +365,7 @@ def export(pipeline: AceStepPipeline, folder: Path) -> None:
 
     whole = AceStepPipeline(**{**pipeline.components, "vae": SketchCodec()})
     whole.to(torch.float16)
+    whole.text_encoder.float()  # transformers opens weights as they were saved, diffusers as float32: they must agree
     whole.save_pretrained(folder)
 
 
