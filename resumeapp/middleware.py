@@ -9,6 +9,7 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseForbidden, JsonResponse
 from django.utils.functional import SimpleLazyObject
+from django.views.csrf import csrf_failure
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
@@ -110,6 +111,14 @@ class LoginMiddleware(LoginRequiredMiddleware):
             # Back to the page the person looks at, not to the fragment it asked for.
             return HttpResponseClientRedirect(redirect_to_login(htmx.current_url_abs_path or "/").url)
         return self.handle_no_permission(request, view_func)
+
+
+def refuse_forgery(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """Answer a request without a valid CSRF token; a program is told what programs send instead."""
+    if wants_json(request):
+        error = f"{reason} Programs send a personal token as Authorization: Bearer"
+        return JsonResponse({"error": error}, status=HTTPStatus.FORBIDDEN)
+    return csrf_failure(request, reason)
 
 
 def wants_json(request: HttpRequest) -> bool:

@@ -11,9 +11,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import dj_database_url
+import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 
 from resumeapp import env
+
+# Lets Django's generic classes be written with their types, as in ModelAdmin[LatentRecord].
+django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -91,11 +95,12 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "resumeapp.middleware.identify",
     "django_htmx.middleware.HtmxMiddleware",
     "resumeapp.middleware.LoginMiddleware",
+    # After login: a program that forgot its token shall hear of that, not of forgery.
+    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -134,6 +139,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Cookies are shared by all ports of a host, so in local mode other applications would take Django's usual names.
 SESSION_COOKIE_NAME = "reprise_session"
 CSRF_COOKIE_NAME = "reprise_csrf"
+CSRF_FAILURE_VIEW = "resumeapp.middleware.refuse_forgery"
 X_FRAME_OPTIONS = "DENY"
 
 if IS_SERVER:

@@ -149,3 +149,12 @@ def test_command_refuses_unknown_and_inactive_users(server_mode: None, ada: User
 def test_command_knows_the_local_user_before_the_first_visit() -> None:
     call_command("api_token", "local", stdout=None)
     assert PersonalToken.objects.get().user.username == "local"
+
+
+def test_admin_revokes_tokens_and_neither_makes_nor_changes_them(admin_client: Client, ada: User) -> None:
+    token, _ = PersonalToken.objects.issue(ada, "lost phone")
+    assert b"lost phone" in admin_client.get("/admin/resumeapp/personaltoken/").content
+    assert token.digest not in admin_client.get(f"/admin/resumeapp/personaltoken/{token.pk}/change/").content.decode()
+    assert admin_client.get("/admin/resumeapp/personaltoken/add/").status_code == 403
+    admin_client.post(f"/admin/resumeapp/personaltoken/{token.pk}/delete/", {"post": "yes"})
+    assert not PersonalToken.objects.exists()

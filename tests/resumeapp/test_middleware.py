@@ -158,6 +158,11 @@ def test_server_mode_tells_a_program_to_identify_itself(
     assert response.json() == {"error": "Log in, or send a personal token as Authorization: Bearer"}
 
 
+def test_program_that_forgot_its_token_hears_of_that_and_not_of_forgery(server_mode: None) -> None:
+    response = Client(enforce_csrf_checks=True).post("/who", {}, content_type="application/json")
+    assert response.status_code == 401
+
+
 def test_nobody_becomes_the_local_user_in_server_mode(server_mode: None, client: Client) -> None:
     client.get("/who")
     assert not User.objects.filter(username="local").exists()
@@ -222,3 +227,9 @@ def test_session_needs_a_csrf_token(server_mode: None, ada: User) -> None:
 
 def test_local_user_needs_a_csrf_token(ada: User) -> None:
     assert Client(enforce_csrf_checks=True).post("/who").status_code == 403
+
+
+def test_program_without_a_csrf_token_is_told_what_to_send_instead() -> None:
+    response = Client(enforce_csrf_checks=True).post("/who", {}, content_type="application/json")
+    assert response.status_code == 403
+    assert response.json()["error"].endswith("Programs send a personal token as Authorization: Bearer")
