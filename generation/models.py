@@ -23,6 +23,7 @@ from django.core.files.storage import storages
 from django.db import models, transaction
 from django.db.models import Exists, F, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from latents.models import UNDO_WINDOW, LatentHold, LatentRecord
 
@@ -186,7 +187,6 @@ class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
                 record.hold(job.pk)
             job.save(force_insert=True)
             transaction.on_commit(partial(wake, job.queue))
-        job.refresh_from_db()
         return job
 
     def claim(self, variant: str, worker: Worker | None) -> GenerationJob | None:
@@ -271,7 +271,7 @@ class GenerationJob(models.Model):
     )
     timing = models.JSONField(default=dict, blank=True, help_text="seconds by phase")
 
-    created_at = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -532,7 +532,7 @@ class Sample(models.Model):
     duration_s = models.FloatField()
     loudness_lufs = models.FloatField(null=True, blank=True, help_text="empty for silence")
     peaks = models.JSONField(default=list, help_text="what the waveform is drawn from")
-    created_at = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(default=timezone.now)
     deleted_at = models.DateTimeField(null=True, blank=True)
     purged_at = models.DateTimeField(null=True, blank=True, help_text="when the sound itself was removed")
 
@@ -572,7 +572,7 @@ class Preset(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="presets")
     name = models.CharField(max_length=100)
     params = models.JSONField()
-    created_at = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         ordering = ["name"]
