@@ -1,16 +1,21 @@
-"""What can be wrong with a latent; each message is the sentence that people read."""
+"""What can be wrong with a latent: for each the sentence that people read, and the status that HTTP answers with it."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from uuid import UUID
 
 
 class LatentError(Exception):
     """Something about one latent that its user can be told."""
 
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
 
 class LatentNotFound(LatentError):
     """Unknown, expired, deleted or someone else's: nobody learns which."""
+
+    status = HTTPStatus.NOT_FOUND
 
     def __init__(self, latent_id: UUID | str) -> None:
         super().__init__(f"Latent '{latent_id}' not found or expired")
@@ -18,6 +23,8 @@ class LatentNotFound(LatentError):
 
 class LatentFileMissing(LatentError):
     """The record is there, its file is not."""
+
+    status = HTTPStatus.NOT_FOUND
 
     def __init__(self, latent_id: UUID | str) -> None:
         super().__init__(f"Failed to load latent tensor '{latent_id}'")
@@ -33,6 +40,8 @@ class LatentDamaged(LatentError):
 
 class LatentHeld(LatentError):
     """A queued or running job still needs the record."""
+
+    status = HTTPStatus.CONFLICT
 
     def __init__(self, latent_id: UUID | str) -> None:
         super().__init__(f"Latent '{latent_id}' is needed by a job; cancel the job or wait until it has finished")
@@ -50,3 +59,9 @@ class InvalidLatents(LatentError, ValueError):
 
 class ImportRefused(LatentError):
     """A file that is not imported, and why."""
+
+
+class ImportTooLarge(ImportRefused):
+    """A file that is larger than what may be imported, or than what its owner may still store."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE

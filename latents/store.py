@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Parentage", "Provenance", "StoredItem", "check", "load", "load_item", "save", "save_raw", "verify"]
 
+FORMAT = "reprise"  # what a file of ours says that it is
 # Ten minutes at 100 frames/s. What is larger was not made by a music model of this kind.
 MAX_FRAMES = 60_000
 MAX_CHANNELS = 1024
@@ -77,7 +78,7 @@ def save_raw(
     now = now or timezone.now()
     record_id = uuid.uuid4()
     try:
-        metadata = {"format": "reprise", "provenance": provenance.to_json(record_id, now)}
+        metadata = {"format": FORMAT, "provenance": provenance.to_json(record_id, now)}
     except InvalidProvenance as error:
         raise InvalidLatents(f"The latents' provenance cannot be stored: {error}") from error
     content = tensorfile.build(tensors, metadata)
@@ -153,6 +154,13 @@ def open_file(record: LatentRecord) -> IO[bytes]:
         raise LatentFileMissing(record.pk) from None
 
 
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse what cannot be latents [B, T, C]. Raises InvalidLatents."""
+    limits = (MAX_BATCH_SIZE, MAX_FRAMES, MAX_CHANNELS)
+    if len(shape) != 3 or not all(1 <= size <= limit for size, limit in zip(shape, limits, strict=True)):
+        raise InvalidLatents(f"Latents must be [batch, frames, channels] of at most {list(limits)}, not {list(shape)}")
+
+
 def _storage() -> Storage:
     return storages["latents"]
 
@@ -204,9 +212,7 @@ def _describe(latents: RawTensor, provenance: Provenance) -> LatentRecord:
 
 def _check_tensors(tensors: dict[str, RawTensor]) -> None:
     shape = tensors["latents"].shape
-    limits = (MAX_BATCH_SIZE, MAX_FRAMES, MAX_CHANNELS)
-    if len(shape) != 3 or not all(1 <= size <= limit for size, limit in zip(shape, limits, strict=True)):
-        raise InvalidLatents(f"Latents must be [batch, frames, channels] of at most {list(limits)}, not {list(shape)}")
+    check_shape(shape)
     for name, tensor in tensors.items():
         if tensor.shape != shape:
             raise InvalidLatents(f"{name} {list(tensor.shape)} must have the shape of the latents {list(shape)}")
