@@ -58,7 +58,7 @@ def _drain(variant: str) -> None:
     ends = time.monotonic() + DRAIN_S
     while not worker.slot.is_stopping:
         if time.monotonic() > ends:
-            wake(variant)
+            wake_worker(variant)
             return
         job = GenerationJob.objects.claim(variant, worker.row)
         if job is None:
