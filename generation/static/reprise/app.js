@@ -1,0 +1,144 @@
+// What the studio adds where there is JavaScript; every page works without it.
+"use strict";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+// Toasts go by themselves, but not while somebody reads them or has the focus in one; errors stay until dismissed.
+
+const TOAST_MS = 10000;
+
+function startToast(toast) {
+  const close = make("button", { type: "button", className: "quiet", textContent: "×", ariaLabel: "Dismiss" });
+  close.addEventListener("click", () => toast.remove());
+  toast.append(close);
+  $("form", toast)?.addEventListener("submit", () => setTimeout(() => toast.remove()));
+  if (toast.matches(".error")) return;
+  let timer;
+  const start = () => { timer = setTimeout(() => toast.remove(), TOAST_MS); };
+  const stop = () => clearTimeout(timer);
+  for (const type of ["mouseenter", "focusin"]) toast.addEventListener(type, stop);
+  for (const type of ["mouseleave", "focusout"]) toast.addEventListener(type, start);
+  start();
+}
+
+new MutationObserver((changes) => {
+  for (const { addedNodes } of changes) for (const node of addedNodes) if (node.matches?.(".toast")) startToast(node);
+}).observe($("#toasts"), { childList: true });
+$$(".toast").forEach(startToast);
+
+// The form's state is in the URL, so that reload, Back and a copied address bring it back.
+
+const NOT_IN_URL = new Set(["csrfmiddlewaretoken", "request_id", "preset_name"]);
+const LONGEST_URL = 6000; // proxies refuse requests whose first line is longer than 8 KB
+
+function formUrl(form) {
+  const query = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (value !== "" && !NOT_IN_URL.has(name)) query.set(name, value);
+  if (query.toString().length > LONGEST_URL) query.delete("lyrics");
+  return query.size ? `/?${query}` : "/";
+}
+
+let urlTimer;
+function rememberForm() {
+  clearTimeout(urlTimer);
+  urlTimer = setTimeout(() => {
+    const form = $("#console");
+    if (form && location.pathname === "/") history.replaceState(history.state, "", formUrl(form));
+  }, 250);
+}
+
+document.addEventListener("input", ({ target }) => {
+  if (!target.form?.matches("#console")) return;
+  if (target.id === "id_t_start") $("#denoise").value = Number(target.value).toFixed(2);
+  clearError(target);
+  rememberForm();
+});
+
+function clearError(field) {
+  field.removeAttribute("aria-invalid");
+  field.closest(".field")?.querySelector(".errorlist")?.remove();
+}
+
+document.addEventListener("keydown", (event) => {
+  const { target } = event;
+  if (event.key === "Enter" && target.id === "id_init_latent_id") {
+    event.preventDefault();
+    $("#use-latent").click();
+  } else if (event.key === "Enter" && target.id === "id_preset_name") {
+    event.preventDefault();
+    target.nextElementSibling.click();
+  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && target.form?.matches("#console")) {
+    $("#generate").click();
+  } else if (event.key === "Escape") {
+    $$("details.menu[open]").forEach((menu) => { menu.open = false; });
+  }
+});
+
+document.addEventListener("click", ({ target }) => {
+  $$("details.menu[open]").forEach((menu) => { if (!menu.contains(target)) menu.open = false; });
+});
+
+// htmx
+
+const offline = $("#offline");
+document.addEventListener("htmx:sendError", () => { offline.hidden = false; });
+document.addEventListener("htmx:timeout", () => { offline.hidden = false; });
+document.addEventListener("htmx:afterRequest", ({ detail }) => {
+  if (detail.xhr.status) offline.hidden = true;
+  if (detail.successful && detail.elt.id === "console") $$("[aria-invalid]", detail.elt).forEach(clearError);
+});
+document.addEventListener("htmx:responseError", ({ detail }) => {
+  const toast = make("div", { className: "toast error", role: "alert" });
+  toast.append(make("p", { textContent: `The studio answered with an error (${detail.xhr.status}).` }));
+  $("#toasts").append(toast);
+});
+document.addEventListener("htmx:afterSettle", ({ detail }) => {
+  const wrong = detail.elt.matches?.("#console") && $("[aria-invalid=true]", detail.elt);
+  if (wrong) wrong.focus();
+});
+
+// Players: a button and the waveform as a slider in place of the browser's own controls; one plays at a time.
+
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+function startDeck(deck) {
+  const audio = $("audio", deck);
+  const { name } = deck.dataset;
+  const length = Number(deck.dataset.duration);
+  const play = make("button", { type: "button", className: "play", ariaLabel: `Play ${name}` });
+  const seek = make("input", { type: "range", className: "seek", min: 0, max: length, step: 0.1, value: 0 });
+  seek.setAttribute("aria-label", `Position in ${name}`);
+
+  const show = () => {
+    const at = audio.currentTime;
+    seek.value = at;
+    seek.style.setProperty("--at", `${(100 * at) / length}%`);
+    seek.setAttribute("aria-valuetext", `${clock(at)} of ${clock(length)}`);
+  };
+  const showState = () => {
+    deck.classList.toggle("playing", !audio.paused);
+    play.ariaLabel = `${audio.paused ? "Play" : "Pause"} ${name}`;
+  };
+  const follow = () => { show(); if (!audio.paused) requestAnimationFrame(follow); };
+
+  play.addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
+  seek.addEventListener("input", () => { audio.currentTime = Number(seek.value); show(); });
+  for (const type of ["play", "pause", "ended"]) audio.addEventListener(type, showState);
+  for (const type of ["seeked", "ended"]) audio.addEventListener(type, show);
+  audio.addEventListener("play", () => {
+    $$("audio").forEach((other) => { if (other !== audio) other.pause(); });
+    follow();
+  });
+
+  audio.controls = false;
+  deck.classList.add("playable");
+  deck.prepend(play);
+  $(".wave", deck).append(seek);
+  show();
+}
+
+const startDecks = (root) => $$(".deck:not(.playable)", root).forEach(startDeck);
+document.addEventListener("htmx:load", ({ detail }) => startDecks(detail.elt));
+startDecks(document);

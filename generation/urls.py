@@ -1,0 +1,27 @@
+"""The studio's own URLs; those that only change a latent are in latents.urls."""
+
+from django.urls import path
+
+from generation.views import jobs, library, plan, presets, samples, studio, workers
+
+app_name = "generation"
+urlpatterns = [
+    path("", studio.studio, name="studio"),
+    path("generation/generate", studio.generate, name="generate"),
+    path("generation/plan", plan.plan, name="plan"),
+    path("generation/jobs/<uuid:job_id>/", jobs.job, name="job"),
+    path("generation/jobs/<uuid:job_id>/cancel", jobs.cancel, name="cancel_job"),
+    path("generation/jobs/<uuid:job_id>/retry", jobs.retry, name="retry_job"),
+    path("generation/jobs/<uuid:job_id>/retry-decode", jobs.retry_decode, name="retry_decode_job"),
+    path("generation/jobs/<uuid:job_id>/delete", jobs.delete, name="delete_job"),
+    path("generation/jobs/<uuid:job_id>/undelete", jobs.undelete, name="undelete_job"),
+    path("generation/samples/<uuid:sample_id>/audio", samples.audio, name="audio"),
+    path("generation/samples/<uuid:sample_id>/delete", samples.delete, name="delete_sample"),
+    path("generation/samples/<uuid:sample_id>/undelete", samples.undelete, name="undelete_sample"),
+    path("latents/", library.library, name="library"),
+    path("latents/<uuid:latent_id>/", library.record, name="record"),
+    path("presets/", presets.presets, name="presets"),
+    path("presets/save", presets.save, name="save_preset"),
+    path("presets/<int:preset_id>/delete", presets.delete, name="delete_preset"),
+    path("workers/", workers.workers, name="workers"),
+]

@@ -1,0 +1,167 @@
+"""The studio: the form on one side, what came of it on the other."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.http import HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import replace_url, reswap, retarget
+
+from generation.fields import read_json
+from generation.forms import GenerationForm
+from generation.models import GenerationJob, Preset, Sample
+from generation.views import form_state
+from generation.views.answers import StudioRequest, UnsupportedBody, states_refusals
+from generation.views.form_state import FormState, studio_url
+from generation.views.plan import ResumePanel, resume_panel
+from generation.views.results import has_worker, newest_jobs
+from latents.models import LatentRecord
+from resumeapp.answers import see_other, toast
+from resumeapp.middleware import wants_json
+
+_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("Accept", "HX-Request")
+@states_refusals
+def studio(request: StudioRequest) -> HttpResponseBase:
+    """Show the studio for the state in the URL; a post moves what was typed there, and queues nothing."""
+    if request.method == "POST":
+        return _carry_over(request)
+    if "before" in request.GET:
+        return _show_older(request)
+    state, said = _requested_state(request)
+    if request.htmx and not request.htmx.history_restore_request:
+        response = render(
+            request, "generation/studio.html#console", console(request.user, state, is_restored=bool(said))
+        )
+        response.write(toast(said) if said else "")
+        return response
+    if said:
+        messages.success(request, said)
+    return render(request, "generation/studio.html", console(request.user, state) | results(request.user))
+
+
+def _requested_state(request: StudioRequest) -> tuple[FormState, str]:
+    """Return what the URL asks the form to contain, and what to say about it."""
+    user, query = request.user, request.GET
+    if sample_id := query.get("restore"):
+        return _restored(
+            get_object_or_404(Sample.objects.visible_to(user).select_related("job", "latent"), pk=_uuid(sample_id))
+        )
+    if job_id := query.get("reuse"):
+        job = get_object_or_404(GenerationJob.objects.visible_to(user), pk=_uuid(job_id))
+        return form_state.from_params(job.params), "Params restored"
+    if preset_id := query.get("preset"):
+        preset = get_object_or_404(Preset, owner=user, pk=preset_id if preset_id.isdecimal() else 0)
+        return form_state.from_params(preset.params), f"Preset “{preset}” loaded"
+    return form_state.from_data(query), ""
+
+
+def _restored(sample: Sample) -> tuple[FormState, str]:
+    """Return the form that made a sample, its latent set to be resumed from if it still lives."""
+    name = f"Sample {sample.index + 1}"
+    if not sample.job.params:
+        return {}, "No params to restore"
+    state = form_state.from_params(sample.job.params) | {"seed": str(sample.seed)}
+    if sample.latent is None or sample.latent.state(timezone.now()) != LatentRecord.State.LIVE:
+        return state, f"Params restored from {name}"
+    resume = {
+        "init_latent_id": str(sample.latent_id),
+        "resume_sample_index": str(sample.latent_index),
+        "t_start": "1.0",
+    }
+    return state | resume, f"Params restored from {name} (with latent)"
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def _carry_over(request: StudioRequest) -> HttpResponse:
+    """Show the form as it was typed, without its resume state if that was to be cleared."""
+    state = form_state.from_data(request.POST)
+    if "clear" in request.POST:
+        state = form_state.without_resume(state)
+    if not request.htmx:
+        return see_other(request, studio_url(state))
+    response = render(request, "generation/studio.html#console", console(request.user, state))
+    return replace_url(response, studio_url(state))
+
+
+def _show_older(request: StudioRequest) -> HttpResponse:
+    before = get_object_or_404(GenerationJob, owner=request.user, pk=_uuid(request.GET["before"]))
+    template = "generation/studio.html#results" if request.htmx else "generation/studio.html"
+    context = {} if request.htmx else console(request.user, {})
+    return render(request, template, context | results(request.user, before))
+
+
+def console(user: User, state: FormState, *, is_restored: bool = False) -> dict[str, Any]:
+    """Return what the form's template needs, for fields that hold this state."""
+    return {
+        "form": GenerationForm(initial=state, user=user),
+        "panel": resume_panel(state, user),
+        "presets": Preset.objects.filter(owner=user),
+        "is_restored": is_restored,
+    }
+
+
+def results(user: User, before: GenerationJob | None = None) -> dict[str, Any]:
+    jobs, last = newest_jobs(user, before)
+    return {
+        "jobs": jobs,
+        "older_than": last,
+        "is_first_page": before is None,
+        "has_worker": has_worker(),
+        "in_studio": True,
+    }
+
+
+@require_POST
+@vary_on_headers("Accept", "HX-Request")
+@states_refusals
+def generate(request: StudioRequest) -> HttpResponseBase:
+    """Queue what was asked for, or say beside each field why not."""
+    form = _submitted(request)
+    if not form.is_valid() or form.take_request is None:
+        return _refuse_form(request, form)
+    request_id = str(form.cleaned_data["request_id"] or uuid.uuid4())
+    job = GenerationJob.objects.all().submit(form.take_request, owner=request.user, request_id=request_id)
+    url = reverse("generation:job", args=[job.pk])
+    if wants_json(request):
+        return JsonResponse({"job_id": job.pk, "url": url})
+    if request.htmx:
+        context = {"job": job, "in_studio": True, "request_id": uuid.uuid4(), "has_worker": has_worker()}
+        return render(request, "generation/studio.html#accepted", context)
+    return see_other(request, url)
+
+
+def _submitted(request: StudioRequest) -> GenerationForm:
+    """Bind the form to what was sent. Raises UnsupportedBody, BodyError."""
+    if request.content_type == "application/json":
+        return GenerationForm.from_json(read_json(request.body), user=request.user)
+    if request.content_type in _FORM_TYPES:
+        return GenerationForm(request.POST, user=request.user)
+    raise UnsupportedBody(request.content_type or "")
+
+
+def _refuse_form(request: StudioRequest, form: GenerationForm) -> HttpResponse:
+    if wants_json(request):
+        return JsonResponse({"error": " ".join(form.sentences), "errors": form.errors}, status=form.status)
+    context = {"form": form, "panel": ResumePanel(form), "presets": Preset.objects.filter(owner=request.user)}
+    if request.htmx:
+        response = render(request, "generation/studio.html#console", context, status=form.status)
+        return reswap(retarget(response, "#console"), "outerHTML")
+    return render(request, "generation/studio.html", context | results(request.user), status=form.status)
