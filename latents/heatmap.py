@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Ten points of matplotlib's "plasma" (CC0): equal steps look equal, and it stands out from white and from black.
-_COLOURS = "0d0887 47039f 7301a8 9c179e bd3786 d8576b ed7953 fa9e3b fdc926 f0f921"
+# From the dark of the studio's displays through its orange to paper: lightness rises evenly, so equal steps look equal.
+_COLOURS = "14100d 2f1a10 522413 7c2f14 a83c17 d44f20 f2703f ff966a ffbf9c fff0e2"
 _SHADES = 32
 
 _THUMBNAIL_WIDTH, _THUMBNAIL_HEIGHT = 96, 32
