@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from django.conf import settings
@@ -24,7 +25,7 @@ from django.core.files.storage import storages
 
 from generation import audio
 from generation.downloads import audio_name, remove_audio, tags_for
-from generation.engine.schedule import Plan, checkpoint_plan, plan
+from generation.engine.schedule import Plan, PlanError, checkpoint_plan, plan
 from generation.models import Sample
 from generation.variants import Variant, get_variant
 from latents import store
@@ -50,6 +51,10 @@ class WeightsMissing(Exception):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The weights of '{name}' are not here. Fetch them with: manage.py fetch_model {name}")
+
+
+class DecodeFailed(Exception):
+    """There was no memory to make sound of latents, which are stored; the message is for the person who asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +157,11 @@ def plan_take(
 ) -> Plan:
     """Return what will run; `t_start` is None where it was left out. Raises PlanError."""
     if source is not None and source.kind == LatentRecord.Kind.CHECKPOINT:
-        ran = source.schedule
-        return checkpoint_plan(
-            steps, shift, t_start, rest=source.remaining_timesteps, ran_steps=ran["steps"], ran_shift=ran["shift"]
-        )
+        rest, ran = source.remaining_timesteps, source.schedule
+        # An imported file may say anything.
+        if not all(higher > lower for higher, lower in pairwise([1.0, *rest, 0.0])):
+            raise PlanError(f"Latent '{source.pk}' is damaged: its schedule does not fall from 1 to 0")
+        return checkpoint_plan(steps, shift, t_start, rest=rest, ran_steps=ran["steps"], ran_shift=ran["shift"])
     return plan(steps, shift, 1.0 if t_start is None else t_start, variant.snap)
 
 
@@ -201,7 +207,7 @@ def make_take(
 
     `on_phase` hears "load", "denoise", "store" and "decode" as they begin, `on_step` the model calls done and their
     number, `on_stored` the take's record and its checkpoint's once they are safe, `on_tile` the pieces of sound done.
-    Raises WeightsMissing, a LatentError about the parent, and DecodeOutOfMemory once the latents are stored.
+    Raises WeightsMissing, a LatentError about the parent or what was made of it, and DecodeFailed.
     """
     watch = _Stopwatch(on_phase)
     with watch.phase("load"):
@@ -239,7 +245,7 @@ def decode_take(
     on_phase: Callable[[str], None] = _ignore,
     on_tile: Callable[[int, int], None] = _ignore,
 ) -> Take:
-    """Finish a take whose latents are stored already: only make sound of them."""
+    """Finish a take whose latents are stored already: only make sound of them. Raises what make_take raises."""
     watch = _Stopwatch(on_phase)
     with watch.phase("load"):
         model = _load_model(request.variant)
@@ -330,14 +336,18 @@ def _make_samples(
     on_tile: Callable[[int, int], None],
 ) -> list[Sample]:
     """Decode and store one item after the other, so that only one item's sound is in memory; all or none stay."""
+    from generation.engine.music_model import DecodeOutOfMemory
+
     samples: list[Sample] = []
     try:
         for index in range(len(latents)):
             sound = model.decode(latents[index : index + 1], on_tile=on_tile)[0]
             samples.append(_store_sample(request, record, index, sound, model.sample_rate))
-    except BaseException:
+    except BaseException as error:
         for sample in samples:
             remove_audio(sample)
+        if isinstance(error, DecodeOutOfMemory):
+            raise DecodeFailed(str(error)) from error
         raise
     return samples
 
