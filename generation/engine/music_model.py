@@ -4,6 +4,7 @@ Conditioning, transformer, guidance and codec are diffusers' own and are called,
 (sampling.py), because AceStepPipeline's hides the state that resuming needs and computes lengths from seconds.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +20,17 @@ from diffusers import AceStepPipeline
 from diffusers.utils import is_accelerate_available
 from torch import Tensor
 
+# diffusers makes a component of the bundled model's own class only where that is imported already.
+import generation.sketch.codec  # noqa: F401
 from generation.engine.decoding import OnTile, decode
 from generation.engine.memory import release_memory
 from generation.engine.sampling import GuidedVelocity, Velocity, denoise, renoise, resume_seed, starting_noise
 from generation.engine.schedule import Plan
+
+# It also warns that this class is not AutoencoderOobleck, which is meant.
+logging.getLogger("diffusers.pipelines.pipeline_utils").addFilter(
+    lambda record: "SketchCodec" not in record.getMessage()
+)
 
 TASK = "text2music"
 # Limits of the text encoder's input: AceStepPipeline.__call__'s own defaults.

@@ -23,7 +23,7 @@ PROMPT = Prompt(
     bpm=96,
     keyscale="C major",
     timesignature="4",
-    duration_s=5.0,
+    duration_s=3.0,  # 75 frames at 25 per second: the last patch is not full
 )
 
 

@@ -97,7 +97,7 @@ def test_item_sounds_the_same_in_any_batch(codec: CrampedCodec) -> None:
 
 
 @pytest.mark.parametrize("seconds", [12.0, 11.96])  # the last tile is whole, or not
-@pytest.mark.parametrize("tile_s", [0.04, 1.0, 5.0, 100.0])
+@pytest.mark.parametrize("tile_s", [0.2, 1.0, 5.0, 100.0])
 def test_tiles_leave_no_seam(codec: CrampedCodec, tile_s: float, seconds: float) -> None:
     latents = piece(seconds)
     np.testing.assert_allclose(decode(codec, latents, tile_s=tile_s), decode(codec, latents), atol=1e-6)

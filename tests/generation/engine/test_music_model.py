@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -86,25 +87,6 @@ class TestSameAsDiffusers:
         expected = model.pipeline_latents(noise, WHOLE.timesteps, guidance_scale=4.0)
         torch.testing.assert_close(run(model, batch_size=3).latents, expected, atol=1e-4, rtol=0)
 
-    def test_length_that_fills_no_patch_has_the_pipelines_bits(self, load: Callable[[str], LoadedModel]) -> None:
-        model = load("base")
-        prompt = replace(PROMPT, duration_s=3.0)  # 75 frames, in patches of 2
-        noise = starting_noise(SEED, 75, model.music.channels).unsqueeze(0)
-        result = run(model, prompt=prompt, frames=75)
-        expected = model.music.pipeline(
-            PROMPT.caption,
-            PROMPT.lyrics,
-            audio_duration=3.0,
-            bpm=PROMPT.bpm,
-            keyscale=PROMPT.keyscale,
-            timesignature=PROMPT.timesignature,
-            guidance_scale=4.0,
-            latents=noise,
-            timesteps=WHOLE.timesteps,
-            output_type="latent",
-        ).audios
-        assert torch.equal(result.latents, expected)
-
 
 class TestResume:
     def test_at_one_has_the_bits_of_a_run_without_parent(self, model: LoadedModel) -> None:
@@ -129,19 +111,20 @@ class TestResume:
 
     @pytest.mark.parametrize("model", SKETCH, indirect=True)
     def test_with_the_parents_own_seed_is_a_real_variation(self, model: LoadedModel) -> None:
-        planned = plan(20, 1.0)
-        takes = run(model, planned, batch_size=4, guidance_scale=2.0).latents
-        between_takes = np.mean([distance(takes[i], takes[j]) for i in range(4) for j in range(i)])
+        takes = run(model, plan(12, 1.0), batch_size=3, guidance_scale=2.0).latents
+        between_takes = np.mean([distance(takes[i], takes[j]) for i, j in combinations(range(3), 2)])
 
-        def moved(t_start: float) -> float:
-            parents = [parent_of(takes, index) for index in range(4)]
-            results = [
-                run(model, plan(20, 1.0, t_start), parent=parent, seed=SEED + index, guidance_scale=2.0).latents[0]
-                for index, parent in enumerate(parents)
-            ]
-            return float(np.mean([distance(result, take) for result, take in zip(results, takes, strict=True)]))
+        def share_moved(t_start: float) -> float:
+            """Return how far takes move from themselves, as a share of the distance between two takes."""
+            moved = []
+            for index, take in enumerate(takes):
+                resumed = run(
+                    model, plan(12, 1.0, t_start), parent=parent_of(takes, index), seed=SEED + index, guidance_scale=2.0
+                )
+                moved.append(distance(resumed.latents[0], take))
+            return float(np.mean(moved) / between_takes)
 
-        shares = [moved(t_start) / between_takes for t_start in (0.2, 0.5, 0.8, 0.95)]
+        shares = [share_moved(t_start) for t_start in (0.2, 0.5, 0.8)]
         assert shares == sorted(shares)
         assert 0.2 <= shares[1] <= 0.7
 
@@ -150,11 +133,11 @@ class TestResume:
             run(load("base"), plan(8, 3.0, 0.5))
 
     def test_refuses_latents_of_another_shape(self, load: Callable[[str], LoadedModel]) -> None:
-        with pytest.raises(ValueError, match="Expected latents of 125 x 8, found"):
-            run(load("base"), plan(8, 3.0, 0.5), parent=Parent(random_latents(125, 7), "digest"))
+        with pytest.raises(ValueError, match="Expected latents of 75 x 8, found"):
+            run(load("base"), plan(8, 3.0, 0.5), parent=Parent(random_latents(75, 7), "digest"))
 
     def test_refuses_copies_that_would_be_the_same(self, load: Callable[[str], LoadedModel]) -> None:
-        parent = Parent(random_latents(125, 8), "digest")
+        parent = Parent(random_latents(75, 8), "digest")
         with pytest.raises(ValueError, match="every copy would be the same"):
             run(load("base"), plan(8, 3.0, 0.0), parent=parent, batch_size=2)
         with pytest.raises(ValueError, match="every copy would be the same"):
