@@ -20,6 +20,7 @@ from latents.errors import LatentHeld, LatentNotFound
 UNDO_WINDOW = timedelta(minutes=10)
 # A record that was pinned past its expiry would otherwise be gone at the very click that unpins it.
 UNPIN_GRACE = timedelta(days=1)
+LONGEST_TTL = timedelta(days=36_500)  # dates end with the year 9999
 MAX_DAMAGE_LENGTH = 200
 
 
@@ -168,15 +169,16 @@ class LatentRecord(models.Model):
             ),
             models.Index(fields=["purged_at"], name="latents_purged", condition=Q(purged_at__isnull=False)),
             models.Index(
-                fields=["file"], name="latents_half_removed", condition=Q(purged_at__isnull=False) & ~Q(file="")
+                fields=["purged_at"], name="latents_half_removed", condition=Q(purged_at__isnull=False) & ~Q(file="")
             ),
+            models.Index(fields=["file"], name="latents_file"),
             models.Index(fields=["model_variant", "size_bytes"], name="latents_bytes", condition=Q(purged_at=None)),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["file"], name="latents_one_row_per_file", condition=~Q(file="")),
             models.CheckConstraint(condition=~Q(file="") | Q(purged_at__isnull=False), name="latents_stored_has_file"),
             models.CheckConstraint(
-                condition=Q(kind="take", checkpoint_step=None) | Q(kind="checkpoint", checkpoint_step__gt=0),
+                condition=Q(kind="take", checkpoint_step=None)
+                | Q(kind="checkpoint", checkpoint_step__isnull=False, checkpoint_step__gt=0),
                 name="latents_checkpoint_has_step",
             ),
         ]
@@ -230,7 +232,8 @@ class LatentRecord(models.Model):
         now = now or timezone.now()
         with transaction.atomic():
             self._lock_live(now)
-            self._change(expires_at=self.expires_at and max(self.expires_at, now) + duration)
+            latest = now + LONGEST_TTL
+            self._change(expires_at=self.expires_at and min(max(self.expires_at, now) + duration, latest))
 
     def delete_softly(self, now: datetime | None = None) -> None:
         """Take the record out of use; undo works for ten minutes, then `prune` takes its bytes.

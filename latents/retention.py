@@ -12,14 +12,13 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.db import transaction
 
-from latents.models import LatentHold, LatentRecord, LatentRecordQuerySet
+from latents.models import LONGEST_TTL, LatentHold, LatentRecord, LatentRecordQuerySet
 
 # How long the row of a record without bytes still explains where its children come from.
 ROW_LIFETIME = timedelta(days=90)
 # Small enough that nobody who writes to the database meanwhile has to wait long.
 BATCH_SIZE = 200
 
-LONGEST_TTL = timedelta(days=36_500)  # dates end with the year 9999
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -113,7 +112,7 @@ def _remove_files(batch: list[LatentRecord]) -> None:
 
 
 def _outlived(records: LatentRecordQuerySet, now: datetime) -> LatentRecordQuerySet:
-    return records.filter(purged_at__lte=now - ROW_LIFETIME, file="")
+    return records.filter(purged_at__lte=now - ROW_LIFETIME)
 
 
 def _remove_rows(records: LatentRecordQuerySet, now: datetime) -> int:
