@@ -53,10 +53,6 @@ class WeightsMissing(Exception):
         super().__init__(f"The weights of '{name}' are not here. Fetch them with: manage.py fetch_model {name}")
 
 
-class DecodeFailed(Exception):
-    """There was no memory to make sound of latents, which are stored; the message is for the person who asked."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class TakeRequest:
     """One generation exactly as it will run, nothing left to a default or to chance.
@@ -207,7 +203,7 @@ def make_take(
 
     `on_phase` hears "load", "denoise", "store" and "decode" as they begin, `on_step` the model calls done and their
     number, `on_stored` the take's record and its checkpoint's once they are safe, `on_tile` the pieces of sound done.
-    Raises WeightsMissing, a LatentError about the parent or what was made of it, and DecodeFailed.
+    Raises WeightsMissing, a LatentError about the parent or what was made of it, and DecodeOutOfMemory.
     """
     watch = _Stopwatch(on_phase)
     with watch.phase("load"):
@@ -336,18 +332,14 @@ def _make_samples(
     on_tile: Callable[[int, int], None],
 ) -> list[Sample]:
     """Decode and store one item after the other, so that only one item's sound is in memory; all or none stay."""
-    from generation.engine.music_model import DecodeOutOfMemory
-
     samples: list[Sample] = []
     try:
         for index in range(len(latents)):
             sound = model.decode(latents[index : index + 1], on_tile=on_tile)[0]
             samples.append(_store_sample(request, record, index, sound, model.sample_rate))
-    except BaseException as error:
+    except BaseException:
         for sample in samples:
             remove_audio(sample)
-        if isinstance(error, DecodeOutOfMemory):
-            raise DecodeFailed(str(error)) from error
         raise
     return samples
 
