@@ -11,8 +11,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,35 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from generation.sketch.composer import Brief, Prompt, compose, draw_brief, write_prompt
 from generation.sketch.score import FASTEST_BPM, MODES, PARTS, SLOWEST_BPM, nearest_tempo
-from generation.sketch.streams import CHANNELS, FRAME_RATE, PATCH, clock, decode_piece, encode_piece
+from generation.sketch.streams import CHANNELS, FRAME_RATE, GENRE, KEY, PATCH, TEMPO, clock, decode_piece, encode_piece
 
 END_OF_TEXT, UNKNOWN = "<|endoftext|>", "[UNK]"
 # A key is one word ("c# minor"); so is a number: neither has to be put together from pieces.
 WORDS = r"[a-g](?:#|b)? (?:major|minor)\b|\d+|[^\W\d_]+|[^\w\s]"
 
+FLATS = {"d": "c", "e": "d", "g": "f", "a": "g", "b": "a"}  # Db minor is C# minor
+
 FRAMES_PER_BATCH = 24 * 256  # 24 pieces of 12.8 s
 SHORTEST, USUAL, LONG, LONGEST = 100, 400, 900, 2400  # frames
 WARM_UP_STEPS = 150
 EMA_DECAY = 0.998
+# What holds for the whole piece is most of what a prompt asks for, yet a hundredth of the squared error.
+CONSTANTS_WEIGHT = 10.0
 UNCONDITIONAL = 0.1  # share of examples that learn the null condition, for guidance
 MUON_LR, ADAM_LR = 0.02, 2e-3
 HELD_OUT_SEED = 1_000_000  # training draws from seeds below, judging from here on
 GUIDANCE, STEPS = 2.0, 20
 
+LEARNED = ("transformer", "condition_encoder", "text_encoder")
+UNSAID = -100  # what cross entropy leaves out
+HINT_CLASSES = (GENRE.count, KEY.count, TEMPO.count, *(2 for _ in PARTS))
+HINT_WEIGHT = 0.05
+
 
 # ---- the parts of the pipeline
 
 
+@cache
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Make a word-level tokenizer over everything the composer may write, numbers to 600, and what is unknown."""
     splitter = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
@@ -65,7 +75,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words.update(f"{tonic}{sign} {mode}" for tonic in "abcdefg" for sign in ("", "#", "b") for mode in MODES)
     vocabulary = {word: i for i, word in enumerate([END_OF_TEXT, UNKNOWN, *sorted(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.normalizer = lower
+    tokenizer.normalizer = normalizers.Sequence(
+        [lower, *(normalizers.Replace(f"{flat}b m", f"{sharp}# m") for flat, sharp in FLATS.items())]
+    )
     tokenizer.pre_tokenizer = splitter
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token=UNKNOWN, pad_token=END_OF_TEXT, additional_special_tokens=[END_OF_TEXT]
@@ -120,11 +132,23 @@ def _prompt_fields(prompt: Prompt, lyrics: str, duration_s: float) -> dict[str, 
 
 @dataclass(frozen=True)
 class Batch:
+    """`hints` are what each prompt asks for: genre, key, tempo and four parts, [B, 7], UNSAID where it does not.
+
+    All prompts of a batch have the same number of tokens, because the transformer sees no padding mask.
+    """
+
     latents: Tensor  # [B, T, C]
-    text_ids: (
-        Tensor  # [B, L], all prompts of a batch have the same number of tokens: the transformer sees no padding mask
-    )
-    lyric_ids: Tensor
+    text_ids: Tensor  # [B, L]
+    lyric_ids: Tensor  # [B, M]
+    hints: Tensor
+
+
+def hints_of(brief: Brief) -> list[int]:
+    """Return the classes that a brief asks for, as training's side task wants them."""
+    key = UNSAID if brief.tonic is None or brief.mode is None else brief.tonic * len(MODES) + brief.mode
+    tempo = UNSAID if brief.bpm is None else nearest_tempo(brief.bpm)
+    asked = dict(brief.parts)
+    return [brief.genre, key, tempo, *(int(asked[part]) if part in asked else UNSAID for part in PARTS)]
 
 
 class Examples:
@@ -154,6 +178,7 @@ class Examples:
             latents=torch.from_numpy(np.stack(pieces)),
             text_ids=self._tokens([text for text, _ in texts]),
             lyric_ids=self._tokens([lyric for _, lyric in texts]),
+            hints=torch.tensor([hints_of(brief) for brief, _ in group]),
         )
 
     def _same_length(self, size: int) -> list[tuple[Brief, Prompt]]:
@@ -217,6 +242,17 @@ class PlainAttention(AceStepAttnProcessor2_0):  # type: ignore[misc]
         return projected
 
 
+def hint_loss(hinted: Tensor, hints: Tensor) -> Tensor:
+    """Sum the cross entropies of all that the prompts say."""
+    logits = torch.split(hinted, list(HINT_CLASSES), dim=-1)
+    losses = [
+        nn.functional.cross_entropy(each, wanted, ignore_index=UNSAID)
+        for each, wanted in zip(logits, hints.T, strict=True)
+        if (wanted != UNSAID).any()
+    ]
+    return torch.stack(losses).sum()
+
+
 class Trainer:
     """One run: model, optimisers, moving average and clock, all of which state.pt keeps."""
 
@@ -225,11 +261,11 @@ class Trainer:
         self.out, self.minutes, self.seed, self.device = out, minutes, seed, torch.device(device)
         self.pipeline = build_pipeline()
         self.pipeline.to(self.device)
-        self.modules = nn.ModuleDict(
-            {name: getattr(self.pipeline, name) for name in ("transformer", "condition_encoder", "text_encoder")}
-        )
+        self.modules = nn.ModuleDict({name: getattr(self.pipeline, name) for name in LEARNED})
         self.pipeline.condition_encoder.timbre_encoder.requires_grad_(False)  # it only ever hears the clock
         self.pipeline.condition_encoder.lyric_encoder.requires_grad_(False)  # there is no voice to sing
+        self.modules["hint_head"] = nn.Linear(self.pipeline.text_encoder.config.hidden_size, sum(HINT_CLASSES))
+        self.modules.to(self.device)
         self.average = deepcopy(self.modules).requires_grad_(False)
         self.pipeline.transformer.set_attn_processor(PlainAttention())
         self.optimisers = self._optimisers()
@@ -256,46 +292,57 @@ class Trainer:
         embedding, _ = encoder.timbre_encoder(encoder.silence_latent[:, :frames], torch.zeros(1, dtype=torch.long))
         return embedding
 
-    def condition(self, batch: Batch) -> Tensor:
-        """Encode prompts as the pipeline does, without its padding: lyrics, timbre, text, [B, L, D]."""
+    def condition(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Encode prompts as the pipeline does, without its padding: lyrics, timbre, text, [B, L, D].
+
+        Returns with it what the last token of the text tells of the prompt, [B, classes]: a side task that teaches the
+        text encoder to read within minutes, where the noise of diffusion alone took it hours.
+        """
         encoder = self.pipeline.condition_encoder
         size = len(batch.text_ids)
-        text = encoder.text_projector(self.pipeline.text_encoder(input_ids=batch.text_ids).last_hidden_state)
+        words = self.pipeline.text_encoder(input_ids=batch.text_ids).last_hidden_state
+        text = encoder.text_projector(words)
         with torch.no_grad():
             lyric_words = self.pipeline.text_encoder.get_input_embeddings()(batch.lyric_ids[:1])
             lyric = encoder.lyric_encoder(lyric_words, torch.ones_like(batch.lyric_ids[:1]))
         hidden = torch.cat([lyric.expand(size, -1, -1), self.timbre.expand(size, -1, -1), text], dim=1)
         null = torch.rand(size, 1, 1, device=hidden.device) < UNCONDITIONAL
-        return torch.where(null, encoder.null_condition_emb.to(hidden.dtype), hidden)
+        hinted: Tensor = self.modules["hint_head"](words[:, -1])
+        return torch.where(null, encoder.null_condition_emb.to(hidden.dtype), hidden), hinted
 
-    def loss(self, batch: Batch) -> Tensor:
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Flow matching (Lipman et al. 2022): the velocity at x_t = (1 - t) x0 + t noise is noise - x0."""
         x0 = batch.latents
         size, frames, _ = x0.shape
-        t = torch.sigmoid(torch.randn(size, device=x0.device) + 0.3)
+        t = torch.sigmoid(torch.randn(size, device=x0.device) + 0.6)
         noise = torch.randn_like(x0)
         x_t = (1 - t[:, None, None]) * x0 + t[:, None, None] * noise
         silence = self.pipeline.condition_encoder.silence_latent[:, :frames].expand(size, -1, -1)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            condition, hinted = self.condition(batch)
             velocity = self.pipeline.transformer(
                 hidden_states=x_t,
                 timestep=t,
                 timestep_r=t,
-                encoder_hidden_states=self.condition(batch),
+                encoder_hidden_states=condition,
                 context_latents=torch.cat([silence, torch.ones_like(x0)], dim=-1),
                 return_dict=False,
             )[0]
-        return nn.functional.mse_loss(velocity.float(), noise - x0)
+        error = (velocity.float() - (noise - x0)) ** 2
+        weight = torch.ones(CHANNELS, device=x0.device)
+        weight[GENRE.channels] = CONSTANTS_WEIGHT
+        velocity_loss = (error * weight).mean() / weight.mean()
+        return velocity_loss, hint_loss(hinted.float(), batch.hints)
 
-    def train_step(self, batch: Batch) -> float:
-        batch = Batch(*(tensor.to(self.device) for tensor in (batch.latents, batch.text_ids, batch.lyric_ids)))
+    def train_step(self, batch: Batch) -> tuple[float, float]:
+        batch = Batch(*(getattr(batch, field.name).to(self.device) for field in fields(batch)))
         share = min(self.elapsed_s / (60 * self.minutes), 1.0)
         rate = min(1.0, (self.step + 1) / WARM_UP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         for optimiser, peak in zip(self.optimisers, (MUON_LR, ADAM_LR), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = peak * rate
-        loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, side_loss = self.losses(batch)
+        (loss + HINT_WEIGHT * side_loss).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -304,20 +351,21 @@ class Trainer:
         for averaged, current in zip(self.average.parameters(), self.modules.parameters(), strict=True):
             averaged.lerp_(current.detach(), 1 - decay)
         self.step += 1
-        return float(loss.detach())
+        return float(loss.detach()), float(side_loss.detach())
 
     def run(self, save_every_s: float = 300) -> None:
         examples = iter(Examples(self.pipeline, self.seed + self.step))
         started, base = time.monotonic(), self.elapsed_s
-        losses: list[float] = []
+        losses: list[tuple[float, float]] = []
         saved_s = base
         while self.elapsed_s < 60 * self.minutes:
             losses.append(self.train_step(next(examples)))
             self.elapsed_s = base + time.monotonic() - started
             if self.step % 25 == 0:
+                loss, side_loss = np.mean(losses[-100:], axis=0)
                 print(
                     f"step {self.step}  {self.elapsed_s / 60:.1f} of {self.minutes:g} min  "
-                    f"loss {np.mean(losses[-100:]):.4f}  {len(losses) / (self.elapsed_s - base):.2f} steps/s",
+                    f"loss {loss:.4f} hints {side_loss:.3f}  {len(losses) / (self.elapsed_s - base):.2f} steps/s",
                     flush=True,
                 )
             if self.elapsed_s - saved_s > save_every_s:
@@ -345,7 +393,7 @@ class Trainer:
             export(pipeline, self.out)
 
     def averaged_pipeline(self) -> AceStepPipeline:
-        parts = {name: deepcopy(module).eval() for name, module in self.average.items()}
+        parts = {name: deepcopy(self.average[name]).eval() for name in LEARNED}
         return AceStepPipeline(vae=None, tokenizer=self.pipeline.tokenizer, scheduler=self.pipeline.scheduler, **parts)
 
     def load(self) -> None:
