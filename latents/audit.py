@@ -70,7 +70,7 @@ def fix(found: Audit, now: datetime) -> None:
     Raises FixRefused, having done nothing.
     """
     if found.orphans and not found.records:
-        raise FixRefused(f"the database has no records, but there are {found.files} files")
+        raise FixRefused("the database has no records, but there are files")
     for things, some, total in [
         ("files", len(found.orphans), found.files),
         ("records", len(found.missing), found.records),

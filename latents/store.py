@@ -59,9 +59,9 @@ def save(
 
     Raises InvalidLatents before anything is written.
     """
-    tensors = {"latents": _raw(latents)}
+    tensors = {"latents": to_raw(latents)}
     if momentum is not None:
-        tensors["momentum"] = _raw(momentum)
+        tensors["momentum"] = to_raw(momentum)
     return save_raw(tensors, provenance, owner=owner, ttl=ttl, now=now)
 
 
@@ -161,16 +161,17 @@ def check_shape(shape: tuple[int, ...]) -> None:
         raise InvalidLatents(f"Latents must be [batch, frames, channels] of at most {list(limits)}, not {list(shape)}")
 
 
-def _storage() -> Storage:
-    return storages["latents"]
-
-
-def _raw(tensor: Tensor) -> RawTensor:
+def to_raw(tensor: Tensor) -> RawTensor:
+    """Return the tensor's bytes, without a copy where they lie in order on the CPU."""
     import torch
 
     tensor = tensor.detach().cpu().contiguous()
     data = tensor.flatten().view(torch.uint8).numpy().data
     return RawTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), data)
+
+
+def _storage() -> Storage:
+    return storages["latents"]
 
 
 def _tensor(raw: RawTensor) -> Tensor:

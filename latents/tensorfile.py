@@ -122,6 +122,8 @@ def read_header(file: IO[bytes]) -> Header:
 def _parse_json(text: bytes) -> dict[str, Any]:
     try:
         entries = json.loads(text, object_pairs_hook=_unique_keys)
+    except InvalidTensorFile:
+        raise
     except (ValueError, RecursionError) as error:
         raise InvalidTensorFile("its header is not JSON") from error
     if not isinstance(entries, dict):

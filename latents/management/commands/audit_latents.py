@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from latents.audit import Audit, FixRefused, audit, fix
@@ -24,8 +25,9 @@ class Command(BaseCommand):
             self._list(found)
         if verbosity >= 1:
             self.stdout.write(
-                f"{found.records} records, {found.files} files: {len(found.missing)} without file, "
-                f"{len(found.orphans)} files without record ({found.young} more are younger than a day), "
+                f"{_count(found.records, 'record')}, {_count(found.files, 'file')}: "
+                f"{len(found.missing)} without file, {_count(len(found.orphans), 'file')} without record "
+                f"({found.young} more are younger than a day), "
                 f"{len(found.damaged)} damaged"
             )
         if fix:
@@ -50,5 +52,10 @@ class Command(BaseCommand):
             ) from error
         if verbosity >= 1:
             self.stdout.write(
-                f"Removed {len(found.orphans)} files, marked {len(found.missing)} records without file as deleted"
+                f"Removed {_count(len(found.orphans), 'file')}, "
+                f"marked {_count(len(found.missing), 'record')} without file as deleted"
             )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{pluralize(number)}"

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.template.defaultfilters import filesizeformat
+from django.template.defaultfilters import filesizeformat, pluralize
 from django.utils import timezone
 
 from latents.models import LatentRecord
@@ -44,5 +44,6 @@ class Command(BaseCommand):
         pruned = prune(now, age=older_than, variant=variant, dry_run=dry_run, on_record=report)
         if verbosity >= 1:
             self.stdout.write(
-                f"{verb} {pruned.records} latents ({filesizeformat(pruned.bytes)}) and {pruned.rows} rows of older ones"
+                f"{verb} {pruned.records} latent{pluralize(pruned.records)} ({filesizeformat(pruned.bytes)}) "
+                f"and {pruned.rows} row{pluralize(pruned.rows)} of older ones"
             )
