@@ -270,5 +270,7 @@ LOGGING = {
         # Django's own handlers would mail admins and stay silent otherwise.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        # Scanners ask for foreign hosts all day; the refusal is an answer, not a fault with a traceback.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }
