@@ -13,6 +13,10 @@ from latents.retention import longest_ttl, parse_ttl
 DEFAULT_EXTENSION = timedelta(days=30)
 
 
+def default_extension() -> timedelta:
+    return longest_ttl() or DEFAULT_EXTENSION
+
+
 class ExtendForm(forms.Form):
     """By how much to move an expiry; left out, by as long as latents live here."""
 
@@ -21,7 +25,7 @@ class ExtendForm(forms.Form):
     def clean_ttl(self) -> timedelta:
         text = self.cleaned_data["ttl"]
         if not text:
-            return longest_ttl() or DEFAULT_EXTENSION
+            return default_extension()
         try:
             ttl = parse_ttl(text)
         except ValueError as error:

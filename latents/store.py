@@ -148,6 +148,8 @@ def verify(record: LatentRecord) -> None:
 
 def open_file(record: LatentRecord) -> IO[bytes]:
     """Open the stored file, which is the portable file as well. Raises LatentFileMissing."""
+    if not record.file:  # pruned
+        raise LatentFileMissing(record.pk)
     try:
         return _storage().open(record.file)
     except FileNotFoundError:
