@@ -94,6 +94,10 @@ class Number(Typed, forms.FloatField):
         errors = _between(low, high)
         super().__init__(min_value=low, max_value=high, required=False, widget=widget, error_messages=errors, **options)
 
+    def prepare_value(self, value: Any) -> Any:
+        """Show 30, not 30.0."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
     def to_python(self, value: Any) -> Any:
         try:
             return super().to_python(value)

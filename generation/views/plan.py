@@ -125,5 +125,5 @@ def plan(request: StudioRequest) -> HttpResponse:
         if panel.form.plan is None:
             return JsonResponse({"error": panel.error, "errors": panel.form.errors}, status=panel.form.status)
         return JsonResponse(panel.to_json())
-    context = {"panel": panel, "form": GenerationForm(initial=state, user=request.user)}
+    context = {"panel": panel, "form": GenerationForm(initial=state.copy(), user=request.user)}
     return render(request, "generation/studio.html#plan", context, status=panel.form.status)

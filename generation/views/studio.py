@@ -111,7 +111,7 @@ def _show_older(request: StudioRequest) -> HttpResponse:
 def console(user: User, state: FormState, *, is_restored: bool = False) -> dict[str, Any]:
     """Return what the form's template needs, for fields that hold this state."""
     return {
-        "form": GenerationForm(initial=state, user=user),
+        "form": GenerationForm(initial=state.copy(), user=user),
         "panel": resume_panel(state, user),
         "presets": Preset.objects.filter(owner=user),
         "is_restored": is_restored,

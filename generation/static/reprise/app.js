@@ -126,7 +126,8 @@ function startDeck(deck) {
   play.addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
   seek.addEventListener("input", () => { audio.currentTime = Number(seek.value); show(); });
   for (const type of ["play", "pause", "ended"]) audio.addEventListener(type, showState);
-  for (const type of ["seeked", "ended"]) audio.addEventListener(type, show);
+  audio.addEventListener("seeked", show);
+  audio.addEventListener("ended", () => { audio.currentTime = 0; });
   audio.addEventListener("play", () => {
     $$("audio").forEach((other) => { if (other !== audio) other.pause(); });
     follow();

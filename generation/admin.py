@@ -1,0 +1,165 @@
+"""Jobs, samples, presets and workers in the admin: to look at, to listen to, and to stop what runs wild.
+
+Everything shown is as the worker wrote it; what may be changed goes through the methods that the pages call too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from generation.models import Conflict, GenerationJob, Preset, QueueFull, Sample, Worker
+from generation.templatetags.studio import clock, short
+from generation.views.library import record_context
+from generation.views.samples import sound
+from latents.errors import LatentError
+from latents.models import LatentRecord
+
+Row = TypeVar("Row", bound=Model)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin[Row], Generic[Row]):
+    """Rows that only the studio itself writes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+        return False
+
+
+def _for_each(
+    request: HttpRequest, jobs: QuerySet[GenerationJob], act: Callable[[GenerationJob], object], done: str
+) -> None:
+    """Do the same to each job, and say how many it was done to and why not to the others."""
+    count = 0
+    for job in jobs:
+        try:
+            act(job)
+        except (Conflict, QueueFull, LatentError) as error:
+            messages.warning(request, f"{job}: {error}")
+        else:
+            count += 1
+    messages.success(request, f"{count} {done}")
+
+
+@admin.register(GenerationJob)
+class GenerationJobAdmin(ReadOnlyAdmin[GenerationJob]):
+    list_display = ("caption", "owner", "status", "model_variant", "runs", "created_at", "finished_at", "attempts")
+    list_filter = ("status", "model_variant", ("deleted_at", admin.EmptyFieldListFilter))
+    list_select_related = ("owner",)
+    search_fields = ("id", "owner__username", "params__caption")
+    date_hierarchy = "created_at"
+    actions = ("cancel", "retry", "delete_softly")
+
+    @admin.display(description="caption")
+    def caption(self, job: GenerationJob) -> str:
+        text: str = job.params["caption"]
+        return text if len(text) <= 60 else f"{text[:60]}…"
+
+    @admin.display(description="steps")
+    def runs(self, job: GenerationJob) -> str:
+        return f"{job.model_calls} of {job.steps}"
+
+    @admin.action(description="Cancel")
+    def cancel(self, request: HttpRequest, jobs: QuerySet[GenerationJob]) -> None:
+        _for_each(request, jobs, GenerationJob.request_cancel, "cancelled")
+
+    @admin.action(description="Retry, for their owners")
+    def retry(self, request: HttpRequest, jobs: QuerySet[GenerationJob]) -> None:
+        _for_each(request, jobs, GenerationJob.retry, "queued again")
+
+    @admin.action(description="Delete, with ten minutes to undo")
+    def delete_softly(self, request: HttpRequest, jobs: QuerySet[GenerationJob]) -> None:
+        _for_each(request, jobs, GenerationJob.delete_softly, "deleted")
+
+
+@admin.register(Sample)
+class SampleAdmin(ReadOnlyAdmin[Sample]):
+    list_display = ("__str__", "owner", "length", "seed", "loudness_lufs", "latent_page", "created_at")
+    list_filter = ("job__model_variant", ("deleted_at", admin.EmptyFieldListFilter))
+    list_select_related = ("job__owner",)
+    search_fields = ("id", "job__id", "job__owner__username", "job__params__caption")
+    fields = (
+        "player", "job", "index", "seed", "length", "latent_page", "latent_index", "audio_file", "sha256", "size_bytes",
+        "sample_rate", "loudness_lufs", "created_at", "deleted_at", "purged_at",
+    )  # fmt: skip
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("<uuid:sample_id>/sound/", self.admin_site.admin_view(self.sound), name="generation_sample_sound"),
+            path("of/<uuid:latent_id>/", self.admin_site.admin_view(self.record), name="generation_record"),
+        ]
+        return own + super().get_urls()
+
+    def sound(self, request: Any, sample_id: UUID) -> HttpResponseBase:
+        """Play any owner's sample to whoever may see samples here."""
+        self._require_view(request)
+        return sound(request, get_object_or_404(Sample.objects.select_related("job"), pk=sample_id))
+
+    def record(self, request: HttpRequest, latent_id: UUID) -> HttpResponse:
+        """Show a record of latents with its sounds and its lineage."""
+        self._require_view(request)
+        record = get_object_or_404(LatentRecord.objects.select_related("owner"), pk=latent_id)
+        sounds = Sample.objects.filter(latent=record).order_by("latent_index", "created_at")
+        context = self.admin_site.each_context(request) | record_context(record) | {"sounds": sounds}
+        return render(request, "admin/generation/record.html", context | {"title": f"Latent {record.pk}"})
+
+    def _require_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    @admin.display(ordering="job__owner")
+    def owner(self, sample: Sample) -> str:
+        return sample.job.owner.get_username()
+
+    @admin.display(ordering="duration_s")
+    def length(self, sample: Sample) -> str:
+        return clock(sample.duration_s)
+
+    @admin.display(description="latent")
+    def latent_page(self, sample: Sample) -> SafeString | str:
+        if sample.latent_id is None:
+            return "–"
+        return format_html(
+            '<a href="{}">{}</a>', reverse("admin:generation_record", args=[sample.latent_id]), short(sample.latent_id)
+        )
+
+    @admin.display(description="")
+    def player(self, sample: Sample) -> SafeString:
+        return format_html(
+            '<audio controls preload="none" src="{}"></audio>',
+            reverse("admin:generation_sample_sound", args=[sample.pk]),
+        )
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin[Worker]):
+    list_display = ("__str__", "variant", "device", "state", "jobs_done", "started_at", "beat_at")
+    list_filter = ("state", "variant")
+
+
+@admin.register(Preset)
+class PresetAdmin(admin.ModelAdmin[Preset]):
+    list_display = ("name", "owner", "created_at")
+    list_select_related = ("owner",)
+    search_fields = ("name", "owner__username")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Preset | None = None) -> bool:
+        return False
