@@ -40,7 +40,7 @@ def check_secret_key(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[c
 def check_scale_packages(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Name the package that a setting needs, before it fails at the first job."""
     wanted = {
-        "storages": any(settings.STORAGES[alias]["BACKEND"].startswith("storages.") for alias in ("latents", "audio")),
+        "storages": any("s3" in settings.STORAGES[alias]["BACKEND"] for alias in ("latents", "audio")),
         "redis": bool(settings.REPRISE_BROKER),
     }
     return [

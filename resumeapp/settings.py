@@ -199,7 +199,7 @@ def _storage(name: str, folder: Path) -> dict[str, Any]:
         raise ImproperlyConfigured(f"{name} must be s3://bucket/prefix?endpoint=…&region=…, not {url.geturl()!r}")
     query = parse_qs(url.query)
     return {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "latents.s3.RangedS3Storage",
         "OPTIONS": {
             "bucket_name": url.netloc,
             "location": url.path.strip("/"),
