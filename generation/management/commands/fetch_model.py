@@ -1,5 +1,6 @@
 """Download a model's weights: the only place that ever does."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Command(BaseCommand):
         # Slow to import, and of no use to any other command.
         from huggingface_hub import HfApi, snapshot_download
 
+        for client in ("httpx", "httpx2"):  # a line per request would break up the progress bars
+            logging.getLogger(client).setLevel(logging.WARNING)
         info = HfApi().model_info(model.source)
         licence = (info.card_data and info.card_data.get("license")) or "not stated"
         missing = snapshot_download(model.source, revision=info.sha, allow_patterns=FILES, dry_run=True)
