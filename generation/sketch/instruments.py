@@ -102,12 +102,12 @@ def _below(hz: Array, cutoff_hz: float, steepness: float = 2.0) -> Array:
     return (1 + (hz / cutoff_hz) ** 2) ** (-steepness / 2)
 
 
-def _detuned(tone: Tone, *cents: float) -> Tone:
-    """Play a tone on several oscillators at once."""
+def _detuned(tone: Tone, *cents: float, beside: float = 0.6) -> Tone:
+    """Play a tone on several oscillators at once, softer off pitch: equal ones would cancel each other now and then."""
     ratios = [2 ** (cent / 1200) for cent in cents]
     return Tone(
         hz=np.concatenate([tone.hz * ratio for ratio in ratios]),
-        levels=np.tile(tone.levels, len(ratios)),
+        levels=np.concatenate([tone.levels * (beside if cent else 1.0) for cent in cents]),
         decays=np.tile(tone.decays, len(ratios)),
         attack_s=tone.attack_s,
         release_s=tone.release_s,
@@ -137,7 +137,7 @@ def piano(hz: float, velocity: float) -> Tone:
     levels = np.abs(np.sin(np.pi * number / 8.3)) / number * _below(partials, 900 + 2600 * velocity)
     decays = 0.55 * (hz / 220) ** 0.5 * (1 + 0.32 * number)
     tone = Tone(partials, levels, decays, attack_s=0.002, release_s=0.14, strike=0.06 * velocity, noise_hz=1500.0)
-    return _detuned(tone, -0.8, 0.9)
+    return _detuned(tone, 0, 1.3)
 
 
 def organ_stab(hz: float, velocity: float) -> Tone:
@@ -149,7 +149,7 @@ def organ_stab(hz: float, velocity: float) -> Tone:
 def warm_pad(hz: float, velocity: float) -> Tone:
     number, partials = _harmonics(hz, 16)
     levels = _below(partials, 500 + 700 * velocity) / number
-    return _detuned(Tone(partials, levels, 0.02 * number, attack_s=0.16, release_s=0.9), -8, -2, 3, 9)
+    return _detuned(Tone(partials, levels, 0.02 * number, attack_s=0.1, release_s=0.9), -8, 0, 7, beside=0.4)
 
 
 def analog_synth(hz: float, velocity: float) -> Tone:
@@ -210,7 +210,7 @@ def sub_bass(hz: float, velocity: float) -> Tone:
 def synth_bass(hz: float, velocity: float) -> Tone:
     number, partials = _harmonics(hz, 32)
     levels = _below(partials, 450 + 900 * velocity) / number
-    return _detuned(Tone(partials, levels, 0.6 + 0.32 * number, attack_s=0.003, release_s=0.06), -4, 4)
+    return _detuned(Tone(partials, levels, 0.6 + 0.32 * number, attack_s=0.003, release_s=0.06), 0, 5, beside=0.3)
 
 
 # ---- leads
@@ -236,7 +236,7 @@ def flute(hz: float, velocity: float) -> Tone:
 def mellow_lead(hz: float, velocity: float) -> Tone:
     number, partials = _harmonics(hz, 10)
     levels = _below(partials, 900 + 900 * velocity) / number**1.4
-    return _detuned(Tone(partials, levels, 0.2 + 0.2 * number, 0.012, 0.18, vibrato_cents=9), -4, 4)
+    return _detuned(Tone(partials, levels, 0.2 + 0.2 * number, 0.012, 0.18, vibrato_cents=9), 0, 6)
 
 
 def saw_lead(hz: float, velocity: float) -> Tone:
@@ -248,7 +248,7 @@ def saw_lead(hz: float, velocity: float) -> Tone:
 def synth_pluck(hz: float, velocity: float) -> Tone:
     number, partials = _harmonics(hz, 20)
     levels = _below(partials, 2200 + 3000 * velocity) / number
-    return _detuned(Tone(partials, levels, 1.2 + 0.8 * number, 0.002, 0.14), -6, 6)
+    return _detuned(Tone(partials, levels, 1.2 + 0.8 * number, 0.002, 0.14), 0, 8)
 
 
 def vibraphone(hz: float, velocity: float) -> Tone:
@@ -260,7 +260,7 @@ def vibraphone(hz: float, velocity: float) -> Tone:
 def glass_bells(hz: float, velocity: float) -> Tone:
     ratios = np.array([1.0, 2.0, 3.0, 4.07, 6.8])
     levels = np.array([1.0, 0.32, 0.10, 0.12 + 0.1 * velocity, 0.04 * velocity])
-    return _detuned(Tone(hz * ratios, levels, np.array([0.7, 1.1, 1.9, 2.8, 5.0]), 0.004, 0.9), -3, 3)
+    return _detuned(Tone(hz * ratios, levels, np.array([0.7, 1.1, 1.9, 2.8, 5.0]), 0.004, 0.9), 0, 4, beside=0.4)
 
 
 def lead_guitar(hz: float, velocity: float) -> Tone:
@@ -273,4 +273,4 @@ def lead_guitar(hz: float, velocity: float) -> Tone:
 def brass(hz: float, velocity: float) -> Tone:
     number, partials = _harmonics(hz, 16)
     levels = _below(partials, 1300 + 2200 * velocity, 3.0) / number**0.6
-    return _detuned(Tone(partials, levels, 0.3 + 0.12 * number, 0.022, 0.09, vibrato_cents=7), -4, 3)
+    return _detuned(Tone(partials, levels, 0.3 + 0.12 * number, 0.022, 0.09, vibrato_cents=7), 0, 5)

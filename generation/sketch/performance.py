@@ -24,6 +24,8 @@ DRUMS = ("kick", "snare", "hat", "open_hat", "ride", "tom")
 LOWEST_BASS = 28  # E1, the lowest string of a bass
 LOWEST_MELODY_TONIC = 66
 HIGHEST_KEY = 71  # B4; the melody has the register above to itself
+LOWEST_HOME = 41  # where the left hand doubles the tonic
+AWAY_TOUCH = 0.76
 SHORTEST_NOTE_S = 0.04
 OPEN_HAT_S = 0.7  # how long an open hat rings if no other hat stops it
 
@@ -174,7 +176,8 @@ def _bass(piece: Piece, grid: _Grid) -> list[Note]:
         for start, end, mark in _spans(BASS_PATTERNS[symbol]):
             first = cell * SIXTEENTHS_PER_CELL
             gate = 0.92 if end - start > 1 else 0.8
-            notes += grid.note("bass", lowest + above[mark], first + start, first + end, gate=gate)
+            pitch = lowest + above[mark]
+            notes += grid.note("bass", pitch, first + start, first + end, gate=gate, touch=_weight(degree))
     return notes
 
 
@@ -183,18 +186,30 @@ def _keys(piece: Piece, grid: _Grid) -> list[Note]:
     notes = []
     voicing: tuple[int, ...] = ()
     for cell, symbol in enumerate(piece.keys):
-        voicing = voice_chord(piece, int(piece.chords[cell]), style, previous=voicing)
+        degree = int(piece.chords[cell])
+        voicing = voice_chord(piece, degree, style, previous=voicing)
         first = cell * SIXTEENTHS_PER_CELL
         for start, end, mark in _spans(KEYS_PATTERNS[symbol]):
-            if mark == "X":
-                for voice, pitch in enumerate(voicing):
-                    touch = 1.0 if voice == len(voicing) - 1 else 0.88  # the top voice sings
-                    notes += grid.note("keys", pitch, first + start, first + end, gate=style.gate, touch=touch)
-            else:
-                pitch = _tone(voicing, int(mark) - 1)
+            pitches = list(voicing) if mark == "X" else [_tone(voicing, int(mark) - 1)]
+            if degree == 0 and mark in "X1":
+                pitches = _with_home_bass(pitches, piece)
+            if mark != "X":
                 end = _ringing_until(KEYS_PATTERNS[symbol], start, mark) if style.rings else end
-                notes += grid.note("keys", pitch, first + start, first + end, gate=style.gate)
+            for pitch in pitches:
+                touch = _weight(degree) * (1.0 if pitch == pitches[-1] else 0.88)  # the top voice sings
+                notes += grid.note("keys", pitch, first + start, first + end, gate=style.gate, touch=touch)
     return notes
+
+
+def _weight(degree: int) -> float:
+    """Return the touch of a chord or tone: home weighs most. A loop of chords alone leaves a key and its relative open."""
+    return 1.0 if degree == 0 else AWAY_TOUCH
+
+
+def _with_home_bass(pitches: list[int], piece: Piece) -> list[int]:
+    """Put the tonic below the hand."""
+    home = LOWEST_HOME + (piece.tonic - LOWEST_HOME) % 12
+    return [home, *pitches] if home < pitches[0] else pitches
 
 
 def _tone(voicing: tuple[int, ...], index: int) -> int:
@@ -221,7 +236,8 @@ def _melody(piece: Piece, grid: _Grid) -> list[Note]:
         while end < len(tokens) and tokens[end] == MELODY_HOLD:
             end += 1
         pitch = tonic + scale_pitch(piece.mode, token - MELODY_FIRST)
-        notes += grid.note("melody", pitch, start * per_eighth, end * per_eighth, gate=0.96)
+        touch = _weight((token - MELODY_FIRST) % 7)
+        notes += grid.note("melody", pitch, start * per_eighth, end * per_eighth, gate=0.96, touch=touch)
     return notes
 
 
