@@ -36,7 +36,7 @@ from django_q.signals import post_spawn
 from generation import recovery, worker
 from generation.models import Worker
 from generation.tasks import wake_worker
-from generation.worker import persistently, slot
+from generation.worker import persistently
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Work until asked to stop; return the exit status."""
-        worker.row = self.row
+        worker.row, worker.slot = self.row, worker.new_slot()
         try:
             self._start_cluster()
             self._watch()
@@ -104,15 +104,15 @@ class Supervisor:
     def _watch(self) -> None:
         next_round = 0.0
         while not self.is_asked_to_stop:
-            if not self._is_alive():
-                self._replace_cluster("it has died")
+            if self.cluster and not self.cluster.is_alive():
+                self._replace_cluster(f"it has ended by itself, with status {self.cluster.exitcode}")
             if time.monotonic() >= next_round:
                 self._round()
                 next_round = time.monotonic() + ROUND_S
             time.sleep(LOOK_S)
 
     def _round(self) -> None:
-        self._record(Worker.State.BUSY if slot.is_draining else Worker.State.IDLE)
+        self._record(Worker.State.BUSY if worker.slot.is_draining else Worker.State.IDLE)
         try:
             recovery.reap()
             self._attend_to_waiting()
@@ -124,7 +124,7 @@ class Supervisor:
 
     def _attend_to_waiting(self) -> None:
         """Wake the worker again while it is idle and a job waits, and replace the cluster if that does not help."""
-        progress, self.progress = self.progress, (slot.drained_at, slot.jobs_done)
+        progress, self.progress = self.progress, (worker.slot.drained_at, worker.slot.jobs_done)
         is_well = progress != self.progress or self.row.current_job is not None
         if is_well or not recovery.is_work_waiting(self.variant):
             self.waiting_since = None
@@ -139,7 +139,7 @@ class Supervisor:
 
     def _record(self, state: Worker.State) -> None:
         try:
-            self.row.beat(state=state, jobs_done=slot.jobs_done, memory_bytes=_resident_bytes(slot.pid))
+            self.row.beat(state=state, jobs_done=worker.slot.jobs_done, memory_bytes=_resident_bytes(worker.slot.pid))
         except Error:
             logger.warning("The database does not take this worker's heartbeat", exc_info=True)
             connections.close_all()
@@ -150,7 +150,7 @@ class Supervisor:
         return self.cluster is not None and self.cluster.is_alive()
 
     def _start_cluster(self) -> None:
-        slot.start_over()
+        worker.slot.start_over()
         self.waiting_since = None
         self.cluster = _fork(_run_cluster, self.variant)
 
@@ -165,11 +165,11 @@ class Supervisor:
 
     def _stop(self) -> int:
         """Let the running step end, then the cluster; put back what it had to be killed for."""
-        slot.is_stopping = True
+        worker.slot.is_stopping = True
         self._record(Worker.State.STOPPING)
         ends = time.monotonic() + STOP_STEP_S
         while self._is_alive() and time.monotonic() < ends:
-            if not slot.is_draining:
+            if not worker.slot.is_draining:
                 ends = min(ends, time.monotonic() + STOP_IDLE_S)
             time.sleep(0.05)
         _kill_group(self.cluster)
@@ -183,13 +183,13 @@ class _StopFlag:
     """What the cluster's sentinel waits on in place of an Event, whose lock a killed process takes with it."""
 
     def is_set(self) -> bool:
-        return slot.is_stopping
+        return worker.slot.is_stopping
 
     def wait(self, timeout: float) -> bool:
         ends = time.monotonic() + timeout
-        while not slot.is_stopping and time.monotonic() < ends:
+        while not worker.slot.is_stopping and time.monotonic() < ends:
             time.sleep(min(0.05, timeout))
-        return slot.is_stopping
+        return worker.slot.is_stopping
 
 
 class _StartFlag:
@@ -219,7 +219,7 @@ def _run_cluster(variant: str) -> None:
 
 def _on_spawn(**signal_arguments: object) -> None:
     """Begin as the working process. If there was one before, it is dead, and what it was doing can go to others."""
-    slot.begin(os.getpid())
+    worker.slot.begin(os.getpid())
     try:
         if worker.row:
             worker.row.give_up_claims()
@@ -234,12 +234,12 @@ def _taking_only_when_idle(broker: Any) -> Any:
     take = broker.dequeue
 
     def dequeue() -> Any:
-        if slot.is_taken():
+        if worker.slot.is_taken():
             time.sleep(settings.Q_CLUSTER["poll"])
             return None
         messages = take()
         if messages:
-            slot.message_taken_at = time.monotonic()
+            worker.slot.message_taken_at = time.monotonic()
         return messages
 
     broker.dequeue = dequeue

@@ -53,7 +53,7 @@ class DeadlinePassed(Exception):
         super().__init__(f"Stopped after {DEADLINE_S / 3600:.0f} hours, the longest that a job may take.")
 
 
-class _Slot(ctypes.Structure):
+class Slot(ctypes.Structure):
     """Memory that the supervisor shares with the processes it has forked. No locks: any of them may be killed."""
 
     _fields_ = (
@@ -98,8 +98,12 @@ class _Slot(ctypes.Structure):
             self.message_taken_at = 0.0
 
 
-slot = _Slot.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Slot)))
-"""This process's place in its supervisor; in a process without one, nobody else reads it."""
+def new_slot() -> Slot:
+    return Slot.from_buffer(mmap.mmap(-1, ctypes.sizeof(Slot)))
+
+
+slot = new_slot()
+"""What this process shares with its supervisor; one that has no supervisor shares it with nobody."""
 
 row: Worker | None = None
 """The worker's row, set by the supervisor before it forks."""

@@ -1,0 +1,266 @@
+"""What goes wrong on one machine on an ordinary day, with real processes and real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.db.models.functions import Now
+
+from generation import tasks
+from generation.models import GenerationJob, Sample, Worker
+from latents.models import LatentHold
+from tests.faults.conftest import RunningWorker, ended, eventually, reload
+
+Status = GenerationJob.Status
+Start = Callable[..., RunningWorker]
+Submit = Callable[..., GenerationJob]
+
+
+def is_running(job: GenerationJob, step: int = 1) -> bool:
+    row = reload(job)
+    return row.status == Status.RUNNING and row.step >= step
+
+
+def assert_done(*jobs: GenerationJob, attempts: int = 1) -> None:
+    for job in map(reload, jobs):
+        assert (job.status, job.error, job.attempts) == (Status.SUCCEEDED, "", attempts)
+        assert job.samples.count() == 1
+
+
+def test_a_job_is_done_and_the_worker_says_so(start_worker: Start, submit: Submit) -> None:
+    worker = start_worker()
+    job = submit()
+    eventually(lambda: ended(job))
+    assert_done(job)
+    row = Worker.objects.get()
+    assert (row.pid, reload(job).worker) == (worker.pid, row)
+    eventually(lambda: Worker.objects.get().jobs_done == 1)
+    assert Worker.objects.get().memory_bytes > 10**7
+
+
+def test_jobs_from_before_the_worker_started_are_done(start_worker: Start, submit: Submit) -> None:
+    jobs = [submit(), submit()]
+    start_worker(is_awaited=False)
+    eventually(lambda: ended(*jobs))
+    assert_done(*jobs)
+
+
+def test_lost_wake_ups_are_made_good(start_worker: Start, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_worker()
+    monkeypatch.setattr(tasks, "wake", lambda queue: None)
+    job = submit()
+    eventually(lambda: ended(job))
+    assert_done(job)
+
+
+def test_repeated_wake_ups_do_the_work_once(start_worker: Start, submit: Submit) -> None:
+    start_worker()
+    jobs = []
+    for _ in range(5):
+        jobs.append(submit())
+        tasks.wake("tiny")
+        tasks.wake("tiny")
+    eventually(lambda: ended(*jobs))
+    assert_done(*jobs)
+    assert Sample.objects.count() == 5
+
+
+class TestKill:
+    def test_of_the_busy_worker_costs_one_attempt(self, start_worker: Start, submit: Submit) -> None:
+        worker = start_worker(slow=[0.05])
+        job, following = submit(inference_steps=50), submit()
+        eventually(lambda: is_running(job, step=3))
+        os.kill(worker.part("worker"), signal.SIGKILL)
+        eventually(lambda: ended(job, following))
+        assert_done(job, attempts=2)
+        assert_done(following)
+
+    def test_of_the_idle_worker_is_noticed_and_the_group_replaced(self, start_worker: Start, submit: Submit) -> None:
+        """The dead worker has taken the queue's lock with it, and django-q2 does not see that anything is wrong."""
+        worker = start_worker(constants={"generation.supervisor.WEDGED_S": 2.0})
+        before = set(worker.processes())
+        os.kill(worker.part("worker"), signal.SIGKILL)
+        time.sleep(1)
+        job = submit()
+        eventually(lambda: ended(job))
+        assert_done(job)
+        assert set(worker.processes()) & before == {worker.pid}
+
+    @pytest.mark.parametrize("part", ["sentinel", "pusher", "monitor"])
+    def test_of_any_other_part_loses_nothing(self, start_worker: Start, submit: Submit, part: str) -> None:
+        worker = start_worker(slow=[0.05])
+        jobs = [submit(inference_steps=20), submit()]
+        eventually(lambda: is_running(jobs[0]))
+        os.kill(worker.part(part), signal.SIGKILL)
+        eventually(lambda: ended(*jobs))
+        later = submit()
+        eventually(lambda: ended(later))
+        assert {reload(job).status for job in (*jobs, later)} == {Status.SUCCEEDED}
+        assert len(worker.processes()) == 5
+
+    def test_of_the_supervisor_leaves_no_process_behind(self, start_worker: Start, submit: Submit) -> None:
+        worker = start_worker(slow=[0.05])
+        job = submit(inference_steps=200)
+        eventually(lambda: is_running(job))
+        worker.signal(signal.SIGKILL)
+        eventually(lambda: not worker.processes(), patience_s=2)
+        GenerationJob.objects.update(lease_until=Now())  # nobody renews it any more
+        start_worker()
+        eventually(lambda: ended(job))
+        assert_done(job, attempts=2)
+
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "generation.takes:make_take",
+            "latents.storage:DurableFileSystemStorage._write",
+            "latents.storage:DurableFileSystemStorage._save",
+            "latents.storage:_fsync",
+            "generation.models:GenerationJob.remember_latents",
+            "generation.takes:_make_samples",
+            "generation.models:GenerationJob.finish",
+        ],
+    )
+    def test_at_any_point_leaves_a_job_that_is_done_once(
+        self, start_worker: Start, submit: Submit, tmp_path: Path, moment: str
+    ) -> None:
+        start_worker(killed_at=[moment, str(tmp_path / "was killed")])
+        job = submit()
+        eventually(lambda: ended(job))
+        assert_done(job, attempts=2)
+        sample = Sample.objects.get()
+        with sample.open_audio() as sound:
+            assert len(sound.read()) == sample.size_bytes
+        assert not LatentHold.objects.exists()
+
+
+class TestPoison:
+    def test_stops_after_three_attempts_and_harms_no_other(self, start_worker: Start, submit: Submit) -> None:
+        start_worker(poison=["poison"])
+        job, following = submit(caption="poison"), submit()
+        eventually(lambda: ended(job, following))
+        assert (reload(job).status, reload(job).attempts) == (Status.FAILED, 3)
+        assert "worker died or stopped responding" in reload(job).error
+        assert_done(following)
+
+
+class TestHang:
+    @pytest.mark.parametrize("scene", ["stuck", "stalled"])
+    def test_is_ended_with_every_stack_in_the_log_and_the_job_tried_again(
+        self, start_worker: Start, submit: Submit, tmp_path: Path, scene: str
+    ) -> None:
+        limits = dict.fromkeys(("", "load", "denoise", "store", "decode"), 3.0)
+        constants = {"generation.worker.STALL_LIMITS_S": limits, "generation.worker.HANG_S": 3.0}
+        worker = start_worker(constants=constants, **{scene: [str(tmp_path / "has hung")]})
+        job = submit()
+        eventually(lambda: ended(job))
+        assert_done(job, attempts=2)
+        assert "most recent call first" in worker.log.read_text()
+
+
+class TestPause:
+    def test_past_the_lease_lets_another_worker_win(self, start_worker: Start, submit: Submit, tmp_path: Path) -> None:
+        """A worker is stopped right before it finishes, and goes on when its successor has finished."""
+        flag = tmp_path / "paused"
+        start_worker(pausing_before_finish=[str(flag)])
+        job = submit()
+        paused = int(eventually(lambda: flag.exists() and flag.read_text()))
+        GenerationJob.objects.update(lease_until=Now())
+        second = start_worker(pausing_before_finish=[str(flag)])
+        eventually(lambda: ended(job))
+        won = Sample.objects.values().get()
+        os.kill(paused, signal.SIGCONT)
+        later = [submit() for _ in range(4)]
+        eventually(lambda: ended(*later))
+        eventually(lambda: "was overtaken" in "".join(log.read_text() for log in tmp_path.glob("*.log")))
+        assert Sample.objects.filter(job=job).values().get() == won
+        assert_done(job, attempts=2)
+        assert reload(job).worker == Worker.objects.get(pid=second.pid)
+
+
+class TestStop:
+    def test_lets_the_step_end_and_puts_the_job_back(self, start_worker: Start, submit: Submit) -> None:
+        worker = start_worker(slow=[0.1])
+        jobs = [submit(inference_steps=100), *(submit() for _ in range(3))]
+        eventually(lambda: is_running(jobs[0]))
+        asked_at = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert time.monotonic() - asked_at < 4
+        assert not worker.processes()
+        assert [(reload(job).status, reload(job).attempts) for job in jobs] == [(Status.QUEUED, 0)] * 4
+        assert Worker.objects.get().state == Worker.State.STOPPED
+
+    def test_of_every_process_at_once_is_the_same(self, start_worker: Start, submit: Submit) -> None:
+        worker = start_worker(slow=[0.1])
+        job = submit(inference_steps=100)
+        eventually(lambda: is_running(job))
+        for pid in worker.processes():
+            os.kill(pid, signal.SIGTERM)
+        assert worker.wait() == 0
+        assert not worker.processes()
+        assert (reload(job).status, reload(job).attempts) == (Status.QUEUED, 0)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_of_an_idle_worker_takes_a_moment_however_often_it_is_asked(self, start_worker: Start, number: int) -> None:
+        worker = start_worker()
+        for _ in range(5):
+            worker.signal(number)
+            time.sleep(0.05)
+        assert worker.wait(5) == 0
+        assert not worker.processes()
+
+    @pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.1, 0.2])
+    def test_during_the_start_leaves_nothing(self, start_worker: Start, delay_s: float) -> None:
+        worker = start_worker(is_awaited=False)
+        time.sleep(delay_s)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(10) in (0, -signal.SIGTERM)
+        assert not worker.processes()
+
+    def test_of_a_step_that_does_not_end_cuts_it_and_puts_the_job_back(
+        self, start_worker: Start, submit: Submit
+    ) -> None:
+        worker = start_worker(constants={"generation.supervisor.STOP_STEP_S": 1.0}, slow=[30.0])
+        job = submit()
+        eventually(lambda: reload(job).phase == "denoise")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(5) == 1
+        assert not worker.processes()
+        assert (reload(job).status, reload(job).attempts) == (Status.QUEUED, 0)
+
+
+def test_cancel_at_any_moment_ends_the_job_one_way_or_the_other(start_worker: Start, submit: Submit) -> None:
+    from generation.models import Conflict
+
+    start_worker(slow=[0.01])
+    was_accepted = {}
+    for moment in range(12):
+        job = submit(inference_steps=8)
+        time.sleep(moment * 0.04)
+        try:
+            reload(job).request_cancel()
+            was_accepted[job] = True
+        except Conflict:
+            was_accepted[job] = False
+    eventually(lambda: ended(*was_accepted))
+    for job, accepted in was_accepted.items():
+        assert reload(job).status == (Status.CANCELLED if accepted else Status.SUCCEEDED)
+        assert job.samples.count() == (0 if accepted else 1)
+
+
+def test_idle_workers_take_what_waits(start_worker: Start, submit: Submit) -> None:
+    start_worker("--variant", "tiny", slow=[0.1])
+    start_worker("--variant", "tiny", slow=[0.1])
+    jobs = [submit(inference_steps=10) for _ in range(4)]
+    eventually(lambda: ended(*jobs))
+    assert_done(*jobs)
+    by_worker = [reload(job).worker for job in jobs]
+    assert len(set(by_worker)) == 2
+    starts = sorted(reload(job).started_at for job in jobs)  # type: ignore[type-var]
+    assert (starts[1] - starts[0]).total_seconds() < 0.5, "the second worker did not wait for the first"  # type: ignore[operator]
