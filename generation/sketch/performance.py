@@ -202,7 +202,7 @@ def _keys(piece: Piece, grid: _Grid) -> list[Note]:
 
 
 def _weight(degree: int) -> float:
-    """Return the touch of a chord or tone: home weighs most. A loop of chords alone leaves a key and its relative open."""
+    """Return the touch of a chord or tone. Home weighs most: a loop alone leaves a key and its relative open."""
     return 1.0 if degree == 0 else AWAY_TOUCH
 
 

@@ -5,6 +5,7 @@ from generation.sketch.performance import (
     DYNAMICS_VELOCITY,
     HIGHEST_KEY,
     LOWEST_BASS,
+    LOWEST_HOME,
     LOWEST_MELODY_TONIC,
     STYLES,
     perform,
@@ -50,7 +51,7 @@ def test_parts_keep_to_their_registers_in_every_key(genre: str, mode: int) -> No
         pitches = {part: [note.pitch for note in notes if note.part == part] for part in PARTS}
         assert min(pitches["bass"]) >= LOWEST_BASS
         assert max(pitches["bass"]) <= LOWEST_BASS + 23
-        assert min(pitches["keys"]) > 42
+        assert min(pitches["keys"]) >= LOWEST_HOME
         assert max(pitches["keys"]) <= HIGHEST_KEY
         assert min(pitches["melody"]) >= LOWEST_MELODY_TONIC
 
@@ -87,6 +88,15 @@ def test_a_minor_ninth_is_left_out() -> None:
     voicing = voice_chord(make_piece("ambient"), 2, STYLES["ambient"], previous=())  # E minor; its ninth would be F
 
     assert {pitch % 12 for pitch in voicing} == {4, 7, 11}
+
+
+def test_the_chord_of_the_tonic_is_played_fullest() -> None:
+    notes = perform(make_piece("folk", bpm=120, parts=("keys",)), 8.0).notes  # a bar is 2 s; chords 0 5 3 4
+
+    home = [note for note in notes if note.start_s < 2]
+    away = [note for note in notes if note.start_s >= 2]
+    assert 48 in {note.pitch for note in home if note.start_s == 0}
+    assert np.mean([note.velocity for note in home]) > 1.1 * np.mean([note.velocity for note in away])
 
 
 def test_melody_holds_and_rests_as_written() -> None:
