@@ -55,7 +55,6 @@ PR_SET_PDEATHSIG: Final = 1
 
 def supervise(variant: str) -> int:
     """Run a worker for this variant, or for every one if empty, until SIGTERM or SIGINT; return the exit status."""
-    logging.getLogger("django-q").setLevel(logging.WARNING)
     bind_children_to_parents()
     supervisor = Supervisor(variant)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -89,6 +89,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 MIDDLEWARE = [
+    "resumeapp.metrics.count_refusals",
     "resumeapp.middleware.content_security_policy",
     "resumeapp.middleware.local_door",
     "django.middleware.security.SecurityMiddleware",
@@ -272,5 +273,7 @@ LOGGING = {
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         # Scanners ask for foreign hosts all day; the refusal is an answer, not a fault with a traceback.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # It tells of every message; the worker itself tells of every job.
+        "django-q": {"level": "WARNING"},
     },
 }
