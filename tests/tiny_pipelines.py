@@ -46,7 +46,7 @@ def build_tiny_pipeline(kind: str, *, seed: int = 0) -> AceStepPipeline:
         return AceStepPipeline(
             vae=_codec(),
             text_encoder=_text_encoder(),
-            tokenizer=_tokenizer(),
+            tokenizer=word_tokenizer(),
             transformer=_transformer(kind),
             condition_encoder=_condition_encoder(),
             scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0),
@@ -107,7 +107,7 @@ def _text_encoder() -> Qwen3Model:
     return Qwen3Model(config).eval()
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
