@@ -147,6 +147,7 @@ def start_worker(transactional_db: None, nursery: Nursery, tmp_path: Path) -> It
         *options: str, constants: dict[str, Any] | None = None, is_awaited: bool = True, **scenes: Any
     ) -> RunningWorker:
         log = tmp_path / f"worker-{next(numbers)}.log"
+        log.touch()
         order = {"command": ["run_worker", *options], "data": str(tmp_path), "log": str(log)}
         answer = nursery.ask(**order, constants=HASTE | (constants or {}), scenes=scenes)
         worker = RunningWorker(nursery, answer["pid"], log)

@@ -108,7 +108,7 @@ class TestKill:
         job = submit(inference_steps=200)
         eventually(lambda: is_running(job))
         worker.signal(signal.SIGKILL)
-        eventually(lambda: not worker.processes(), patience_s=2)
+        eventually(lambda: not worker.processes(), patience_s=5)
         GenerationJob.objects.update(lease_until=Now())  # nobody renews it any more
         start_worker()
         eventually(lambda: ended(job))
