@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
 
-from resumeapp import accounts, health
+from resumeapp import accounts, health, metrics
 
 admin.site.site_header = admin.site.site_title = "Reprise"
 admin.site.index_title = "Administration"
@@ -22,6 +22,7 @@ urlpatterns = [
     path("account/tokens/<int:pk>/revoke/", accounts.revoke_token, name="revoke_token"),
     path("admin/", admin.site.urls),
     path("latents/", include("latents.urls")),
+    path("metrics", metrics.metrics, name="metrics"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]
