@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pytest_django import Settings
 
 from latents.s3 import RangedS3Storage
 from tests.scale import servers
+from tests.scale.site import Site, eventually
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,3 +47,29 @@ def s3_storages(
         }
         for alias in ("latents", "audio")
     }
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path], s3_endpoint: str
+) -> Iterator[Site]:
+    """Give a studio with a web process, two workers for the model `tiny` and one for `tiny-turbo`."""
+    models = {"tiny": tiny_model("base"), "tiny-turbo": tiny_model("turbo")}
+    with ExitStack() as stack:
+        database = stack.enter_context(servers.postgresql())
+        broker = stack.enter_context(servers.redis_server(tmp_path_factory.mktemp("redis")))
+        site = Site(tmp_path_factory.mktemp("site"), database, broker, s3_endpoint, models)
+        site.set_up()
+        stack.callback(site.stop)
+        site.start_web()
+        for name, variant in (("east", "tiny"), ("west", "tiny"), ("north", "tiny-turbo")):
+            site.start_worker(name, "--variant", variant)
+        eventually(lambda: is_open(site))
+        yield site
+
+
+def is_open(site: Site) -> bool:
+    try:
+        return site.ask("GET", "/readyz", user="").status == 200
+    except OSError:
+        return False

@@ -112,9 +112,7 @@ def test_changed_bits_are_seen_by_whoever_reads_them(record: LatentRecord, bucke
             read(record)
 
 
-def test_audit_finds_and_removes_a_file_without_row_once_it_is_a_day_old(
-    record: LatentRecord, bucket: Storage
-) -> None:
+def test_audit_finds_and_removes_a_file_without_row_once_it_is_a_day_old(record: LatentRecord, bucket: Storage) -> None:
     for number in range(2):
         store.save(random_latents(), make_provenance(), owner=record.owner)
         bucket.save(f"ab/{number}.safetensors", ContentFile(b"left behind"))
