@@ -83,8 +83,7 @@ def save_raw(
         raise InvalidLatents(f"The latents' provenance cannot be stored: {error}") from error
     content = tensorfile.build(tensors, metadata)
     drawing = heatmap.draw(tensors["latents"].to_numpy())
-    # The first two digits spread a million files over 256 folders.
-    name = _storage().save(f"{record_id.hex[:2]}/{record_id}.safetensors", ContentFile(content))
+    name = _storage().save(f"{now:%Y-%m}/{record_id}.safetensors", ContentFile(content))
     record = _describe(tensors["latents"], provenance)
     record.id, record.owner, record.created_at, record.expires_at = record_id, owner, now, default_expiry(now, ttl)
     record.file, record.size_bytes, record.sha256 = name, len(content), sha256(content).hexdigest()

@@ -115,7 +115,7 @@ def download(request: HttpRequest, latent_id: UUID) -> HttpResponseBase:
 @states_refusals
 def import_(request: HttpRequest) -> HttpResponse:
     limit = settings.REPRISE_MAX_UPLOAD_BYTES
-    # Before request.FILES is touched: that would receive the whole body.
+    # Before request.FILES is touched: that would take the whole body apart.
     if limit is not None and int(request.META.get("CONTENT_LENGTH") or 0) > limit + FORM_BYTES:
         raise ImportTooLarge(f"This file is too large; at most {limit} bytes can be imported")
     form = ImportForm(request.POST, request.FILES)
