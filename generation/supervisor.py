@@ -37,6 +37,7 @@ from generation import recovery, worker
 from generation.models import Worker
 from generation.tasks import wake_worker
 from generation.worker import persistently
+from resumeapp import logs
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Supervisor:
     def __init__(self, variant: str) -> None:
         self.variant = variant
         self.row = Worker.objects.create(host=socket.gethostname(), pid=os.getpid(), variant=variant)
+        logs.always(worker=self.row)
         self.cluster: ForkProcess | None = None
         self.pruning: ForkProcess | None = None
         self.replaced_at: list[float] = []

@@ -18,6 +18,7 @@ from generation.variants import UnknownVariant
 from generation.worker import Attempt, DeadlinePassed, StopRequested, persistently
 from latents.errors import LatentError
 from latents.models import LatentRecord
+from resumeapp import logs
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +70,15 @@ def _drain(variant: str) -> None:
 
 def do(job: GenerationJob, attempt: Attempt | None = None) -> None:
     """Work on a claimed job, and move it to where it belongs then, whatever happens."""
-    logger.info("Job %s: attempt %d", job.pk, job.attempts)
-    try:
-        with attempt or Attempt(job) as attempt:
-            _do(job, attempt)
-    except ClaimLost:
-        logger.warning("Job %s: attempt %d was overtaken; what it made is dropped", job.pk, job.attempts)
-    else:
-        logger.info("Job %s: attempt %d is over", job.pk, job.attempts)
+    with logs.about(job=job.pk, attempt=job.attempts):
+        logger.info("The job begins")
+        try:
+            with attempt or Attempt(job) as attempt:
+                _do(job, attempt)
+        except ClaimLost:
+            logger.warning("The attempt was overtaken; what it made is dropped")
+        else:
+            logger.info("The attempt is over")
 
 
 def _do(job: GenerationJob, attempt: Attempt) -> None:

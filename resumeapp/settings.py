@@ -261,11 +261,12 @@ USE_TZ = True
 
 # What the processes say, on standard error
 
+REPRISE_LOG = env.choice("REPRISE_LOG", "text", ["text", "json"])
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"text": {"()": "resumeapp.logs.TextFormatter"}, "json": {"()": "resumeapp.logs.JsonFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": REPRISE_LOG}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         # Django's own handlers would mail admins and stay silent otherwise.
