@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 # One thread per process: torch then gives the same bits on every machine, and parallel tests do not fight for cores.
-test check: export OMP_NUM_THREADS := 1
+test check scale: export OMP_NUM_THREADS := 1
 # The checks import the settings, which make the data folder.
 check: export REPRISE_DATA := $(VENV)/check
 
-.PHONY: run test check bench
+.PHONY: run test check bench scale
 .DEFAULT_GOAL := run
 
 run: $(VENV)/installed
@@ -25,6 +25,11 @@ check: $(VENV)/installed-for-tests
 	$(BIN)/mypy
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+# The tests of larger setups, then those of rows and workers once more on their database and broker.
+scale: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -m "" tests/scale $(ARGS)
+	TEST_STACK=scale $(BIN)/python -m pytest tests/generation tests/latents tests/resumeapp tests/faults $(ARGS)
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -1,8 +1,12 @@
-"""A pytest plugin, loaded before Django's settings: the tests' own data folder and no settings from outside."""
+"""A pytest plugin, loaded before Django's settings: the tests' own data folder and no settings from outside.
+
+With TEST_STACK=scale the tests run on PostgreSQL and Redis instead of SQLite, in servers of their own.
+"""
 
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 _data = tempfile.mkdtemp(prefix="reprise-tests-")
@@ -13,6 +17,14 @@ for _name in [name for name in os.environ if name.startswith("REPRISE_") or name
 os.environ["REPRISE_DATA"] = _data
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # Playwright's loop runs in the thread that uses the ORM
 
+_servers = ExitStack()
+if os.environ.get("TEST_STACK") == "scale":
+    from tests.scale import servers
+
+    os.environ["DATABASE_URL"] = _servers.enter_context(servers.postgresql()).url
+    os.environ["REPRISE_BROKER"] = _servers.enter_context(servers.redis_server(Path(_data))).url
+
 
 def pytest_unconfigure() -> None:
+    _servers.close()
     shutil.rmtree(_data, ignore_errors=True)

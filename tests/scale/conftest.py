@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
@@ -27,8 +26,8 @@ def servers_are_installed() -> None:
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers.s3_server(tmp_path_factory.mktemp("s3")) as endpoint:
-        yield endpoint
+    with servers.s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -53,23 +52,25 @@ def s3_storages(
 def site(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path], s3_endpoint: str
 ) -> Iterator[Site]:
-    """Give a studio with a web process, two workers for the model `tiny` and one for `tiny-turbo`."""
+    """Give a studio with a web process and one worker for the model `tiny`."""
     models = {"tiny": tiny_model("base"), "tiny-turbo": tiny_model("turbo")}
-    with ExitStack() as stack:
-        database = stack.enter_context(servers.postgresql())
-        broker = stack.enter_context(servers.redis_server(tmp_path_factory.mktemp("redis")))
+    redis_server = servers.redis_server(tmp_path_factory.mktemp("redis"))
+    with servers.postgresql() as database, redis_server as broker:
         site = Site(tmp_path_factory.mktemp("site"), database, broker, s3_endpoint, models)
         site.set_up()
-        stack.callback(site.stop)
-        site.start_web()
-        for name, variant in (("east", "tiny"), ("west", "tiny"), ("north", "tiny-turbo")):
-            site.start_worker(name, "--variant", variant)
-        eventually(lambda: is_open(site))
-        yield site
+        try:
+            site.start_web()
+            site.start_worker("east", "--variant", "tiny")
+            eventually(site.is_ready)
+            yield site
+        finally:
+            site.stop()
 
 
-def is_open(site: Site) -> bool:
-    try:
-        return site.ask("GET", "/readyz", user="").status == 200
-    except OSError:
-        return False
+@pytest.fixture(scope="session")
+def machines(site: Site) -> Site:
+    """Give the studio a second worker for `tiny`, and one for `tiny-turbo`."""
+    site.start_worker("west", "--variant", "tiny")
+    site.start_worker("north", "--variant", "tiny-turbo")
+    eventually(lambda: len(site.rows("SELECT id FROM generation_worker")) == 3)
+    return site

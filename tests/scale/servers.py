@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import boto3
 import psycopg
@@ -33,9 +34,56 @@ def find_missing() -> str:
     return ""
 
 
+class Server:
+    """A server process that a test may stop and start again at the same address."""
+
+    def __init__(
+        self, url: str, command: list[str], log: Path, ask: Callable[[], object], *, user: str | None = None
+    ) -> None:
+        self.url = url
+        self._command = command
+        self._log = log
+        self._ask = ask
+        self._user = user
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return once it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self._user
+            )
+        gives_up_at = time.monotonic() + STARTS_WITHIN_S
+        while not self._answers():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < gives_up_at, f"{self._command[0]} does not answer"
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            self._ask()
+        except Exception:  # each client has its own for "not yet"
+            return False
+        return True
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # to PostgreSQL a SIGTERM means: when all clients have left
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Give the URL of an empty database in a cluster of its own."""
+def postgresql() -> Iterator[Server]:
+    """Give an empty database in a cluster of its own."""
     port = free_port()
     # Not below pytest's tmp_path, which only its owner may enter: PostgreSQL refuses to run as root.
     with tempfile.TemporaryDirectory(prefix="reprise-postgresql-") as folder:
@@ -45,27 +93,24 @@ def postgresql() -> Iterator[str]:
         binaries, data = _postgresql_folder(), f"{folder}/data"
         initdb = [f"{binaries}/initdb", "-D", data, "-U", "reprise", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
-        # The tests kill clients, not the machine: nothing has to reach the disk.
+        # The tests stop servers, not the machine: nothing has to reach the disk.
         settings = ["fsync=off", "shared_buffers=32MB", f"unix_socket_directories={folder}"]
         options = [part for setting in settings for part in ("-c", setting)]
         url = f"postgres://reprise:@127.0.0.1:{port}/postgres"
         command = [f"{binaries}/postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), *options]
-        with _running(command, Path(folder, "log"), lambda: psycopg.connect(url).close(), user=user):
-            yield url
+        with Server(url, command, Path(folder, "log"), lambda: psycopg.connect(url).close(), user=user) as server:
+            yield server
 
 
-@contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path) -> Server:
     port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     url = f"redis://127.0.0.1:{port}/0"
-    with _running(command, folder / "redis.log", lambda: redis.from_url(url).ping()):
-        yield url
+    return Server(url, command, folder / "redis.log", lambda: redis.from_url(url).ping())
 
 
-@contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """Give the endpoint of a server that has one empty bucket."""
+def s3_server(folder: Path) -> Server:
+    """Return a server that will have one empty bucket."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -75,8 +120,7 @@ def s3_server(folder: Path) -> Iterator[str]:
         client = boto3.client("s3", endpoint_url=endpoint, region_name=REGION, **S3_CREDENTIALS)
         client.create_bucket(Bucket=BUCKET)
 
-    with _running(command, folder / "s3.log", make_bucket):
-        yield endpoint
+    return Server(endpoint, command, folder / "s3.log", make_bucket)
 
 
 def free_port() -> int:
@@ -91,29 +135,3 @@ def _postgresql_folder() -> str:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     binary = str(folders[-1]) if folders else shutil.which("postgres")
     return str(Path(binary).parent) if binary else ""
-
-
-@contextmanager
-def _running(command: list[str], log: Path, ask: Callable[[], object], user: str | None = None) -> Iterator[None]:
-    """Run a server that answers `ask` before the tests go on."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, user=user)
-    try:
-        gives_up_at = time.monotonic() + STARTS_WITHIN_S
-        while True:
-            try:
-                ask()
-                break
-            except Exception:  # each client has its own for "not yet"
-                assert process.poll() is None, log.read_text()
-                if time.monotonic() > gives_up_at:
-                    raise
-                time.sleep(0.05)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)  # to PostgreSQL a SIGTERM means: when all clients have left
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

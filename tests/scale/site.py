@@ -19,13 +19,17 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tests.scale import servers
+from tests.scale.servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "studio.example"
 PATIENCE_S = 180.0  # a machine that does ten other things must not be taken for a broken one
 # As it stands in docs/operating.md, with a port.
-WEB = "waitress-serve --listen=127.0.0.1:{port} --threads=8 --asyncore-use-poll --no-clear-untrusted-proxy-headers"
-APPLICATION = "resumeapp.wsgi:application"
+WEB = """
+waitress-serve --listen=127.0.0.1:{port} --threads=8 --asyncore-use-poll
+    --connection-limit=500 --trusted-proxy=127.0.0.1 --trusted-proxy-headers=x-forwarded-proto
+    resumeapp.wsgi:application
+"""
 FIRST_STEPS = """
 import django
 django.setup()
@@ -80,17 +84,18 @@ class Process:
 class Site:
     """Web and workers on the three services, seen over HTTP and in the database."""
 
-    def __init__(self, folder: Path, database: str, broker: str, s3: str, models: Mapping[str, Path]) -> None:
+    def __init__(self, folder: Path, database: Server, broker: Server, s3: str, models: Mapping[str, Path]) -> None:
         self.folder = folder
         self.database = database
+        self.broker = broker
         place = f"?endpoint={s3}&region={servers.REGION}"
         self.environment = {
             "REPRISE_MODE": "server",
             "REPRISE_SECRET_KEY": "the same on every machine, and longer than fifty characters",
             "REPRISE_ALLOWED_HOSTS": HOST,
             "REPRISE_MODELS": ",".join(f"{name}={source}" for name, source in models.items()),
-            "DATABASE_URL": database,
-            "REPRISE_BROKER": broker,
+            "DATABASE_URL": database.url,
+            "REPRISE_BROKER": broker.url,
             "REPRISE_LATENTS": f"s3://{servers.BUCKET}/latents{place}",
             "REPRISE_AUDIO": f"s3://{servers.BUCKET}/audio{place}",
             "OMP_NUM_THREADS": "1",
@@ -115,7 +120,7 @@ class Site:
 
     def start_web(self) -> Process:
         command = WEB.format(port=self.port).split()
-        return self._start("web", [str(Path(sys.executable).with_name(command[0])), *command[1:], APPLICATION])
+        return self._start("web", [str(Path(sys.executable).with_name(command[0])), *command[1:]])
 
     def start_worker(self, name: str, *options: str) -> Process:
         return self._start(name, [sys.executable, "manage.py", "run_worker", *options])
@@ -131,6 +136,12 @@ class Site:
             process.signal(signal.SIGTERM)
         for process in self.processes:
             process.process.wait(PATIENCE_S)
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/readyz", user="").status == 200
+        except OSError:
+            return False
 
     def ask(
         self, method: str, path: str, data: object = None, *, user: str = "alice", headers: Mapping[str, str] = {}
@@ -166,7 +177,7 @@ class Site:
         return job
 
     def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
-        with psycopg.connect(self.database, row_factory=dict_row) as connection:  # type: ignore[arg-type]
+        with psycopg.connect(self.database.url, row_factory=dict_row) as connection:  # type: ignore[arg-type]
             return connection.execute(query, arguments).fetchall()  # type: ignore[arg-type, return-value]
 
 
