@@ -3,38 +3,28 @@
 django-q2 loses its way in ways that it does not notice: a worker killed while idle takes the queue's lock with it, a
 killed sentinel leaves orphans that go on working, a SIGTERM to every process at once can hang all of them. So nothing
 here trusts it. The cluster runs in a process group of its own, every process in it dies with its parent, and nothing
-is shared with it but memory without locks. The supervisor looks from outside: is the cluster alive, and is a waiting
-job picked up while its worker has nothing to do? If not, the whole group is killed and a new one started. That is
-always safe, because jobs live in rows and leases.
-
-Supervisor and children are forked from one process that never imports torch and has no threads.
+is shared with it but memory without locks, the worker's slot. The supervisor looks from outside: is the cluster
+alive, and is a waiting job picked up while its worker has nothing to do? If not, the whole group is killed and a new
+one started. That is always safe, because jobs live in rows and leases.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing import util
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from django.conf import settings
 from django.db import Error, connections
-from django_q.brokers import get_broker
-from django_q.signals import post_spawn
 
 from generation import recovery, worker
+from generation.cluster import run_cluster
 from generation.models import Worker
+from generation.processes import bind_children_to_parents, fork_group, kill_group
 from generation.tasks import wake_worker
 from generation.worker import persistently
 from resumeapp import logs
@@ -50,8 +40,6 @@ STOP_IDLE_S: Final = 5.0
 # More replacements than this within the time mean that it will not get better by itself.
 MAX_REPLACEMENTS: Final = 5
 REPLACEMENTS_WITHIN_S: Final = 300.0
-
-PR_SET_PDEATHSIG: Final = 1
 
 
 def supervise(variant: str) -> int:
@@ -96,8 +84,8 @@ class Supervisor:
             logger.critical("%s", failure)
             return 1
         finally:
-            _kill_group(self.cluster)
-            _kill_group(self.pruning)
+            kill_group(self.cluster)
+            kill_group(self.pruning)
             self._record(Worker.State.STOPPED)
 
     # Watching
@@ -118,7 +106,7 @@ class Supervisor:
             recovery.reap()
             self._attend_to_waiting()
             if recovery.is_turn_to_prune():
-                self.pruning = _fork(recovery.prune)
+                self.pruning = fork_group(recovery.prune)
         except Error:
             logger.warning("The database does not answer", exc_info=True)
             connections.close_all()
@@ -153,7 +141,7 @@ class Supervisor:
     def _start_cluster(self) -> None:
         worker.slot.start_over()
         self.waiting_since = None
-        self.cluster = _fork(_run_cluster, self.variant)
+        self.cluster = fork_group(run_cluster, self.variant)
 
     def _replace_cluster(self, why: str) -> None:
         logger.error("The worker's cluster is replaced: %s", why)
@@ -161,7 +149,7 @@ class Supervisor:
         self.replaced_at = [at for at in self.replaced_at if now - at < REPLACEMENTS_WITHIN_S] + [now]
         if len(self.replaced_at) > MAX_REPLACEMENTS:
             raise ClusterFailed(f"The worker's cluster failed {len(self.replaced_at)} times in a few minutes: {why}.")
-        _kill_group(self.cluster)
+        kill_group(self.cluster)
         self._start_cluster()
 
     def _stop(self) -> int:
@@ -173,118 +161,11 @@ class Supervisor:
             if not worker.slot.is_draining:
                 ends = min(ends, time.monotonic() + STOP_IDLE_S)
             time.sleep(0.05)
-        _kill_group(self.cluster)
+        kill_group(self.cluster)
         cut_short = list(self.row.jobs.running())
         for job in cut_short:
             persistently(job.release)
         return 1 if cut_short else 0
-
-
-class _StopFlag:
-    """What the cluster's sentinel waits on in place of an Event, whose lock a killed process takes with it."""
-
-    def is_set(self) -> bool:
-        return worker.slot.is_stopping
-
-    def wait(self, timeout: float) -> bool:
-        ends = time.monotonic() + timeout
-        while not worker.slot.is_stopping and time.monotonic() < ends:
-            time.sleep(min(0.05, timeout))
-        return worker.slot.is_stopping
-
-
-class _StartFlag:
-    """Only the sentinel itself asks whether it has started."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        return self._is_set
-
-
-def _run_cluster(variant: str) -> None:
-    """Be the sentinel of a django-q2 cluster, which forks its worker, pusher and monitor."""
-    from django_q.cluster import Sentinel
-
-    post_spawn.connect(_on_spawn, weak=False)
-    broker = _taking_only_when_idle(get_broker(variant or settings.Q_CLUSTER["name"]))
-    sentinel = Sentinel(_StopFlag(), _StartFlag(), uuid.uuid4(), broker, start=False)
-    # Its constructor has undone this. A SIGTERM to every process of a service is the supervisor's to act on.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sentinel.start()
-
-
-def _on_spawn(**signal_arguments: object) -> None:
-    """Begin as the working process. If there was one before, it is dead, and what it was doing can go to others."""
-    worker.slot.begin(os.getpid())
-    try:
-        if worker.row:
-            worker.row.give_up_claims()
-        recovery.reap()
-    except Error:
-        logger.warning("The claims of the process before could not be given up", exc_info=True)
-        connections.close_all()
-
-
-def _taking_only_when_idle(broker: Any) -> Any:
-    """Keep django-q2 from taking messages ahead: one that waits behind a long job would be lost to idle workers."""
-    take = broker.dequeue
-
-    def dequeue() -> Any:
-        if worker.slot.is_taken():
-            time.sleep(settings.Q_CLUSTER["poll"])
-            return None
-        messages = take()
-        if messages:
-            worker.slot.message_taken_at = time.monotonic()
-        return messages
-
-    broker.dequeue = dequeue
-    return broker
-
-
-def _fork(target: Callable[..., None], *arguments: object) -> ForkProcess:
-    """Start a child in a process group of its own, that no signal but the supervisor's own can stop."""
-    connections.close_all()
-    process = multiprocessing.get_context("fork").Process(target=_in_own_group, args=(target, *arguments))
-    process.start()
-    return process
-
-
-def _in_own_group(target: Callable[..., None], *arguments: object) -> None:
-    os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    target(*arguments)
-
-
-def _kill_group(leader: ForkProcess | None) -> None:
-    """Kill a child and everything below it, also where it has died itself and left the others."""
-    if leader is None or leader.pid is None:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader.pid, signal.SIGKILL)
-    if leader.is_alive():
-        leader.kill()  # it had not yet made its group
-    leader.join()
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, however it dies. Linux only."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent and os.getppid() != parent.pid:
-        os._exit(1)  # it has died already
-
-
-def bind_children_to_parents() -> None:
-    """From now on every process that is forked here, or further below, dies when its parent does."""
-    if sys.platform == "linux":
-        util.register_after_fork(_die_with_parent, lambda die_with_parent: die_with_parent())
 
 
 def _resident_bytes(pid: int) -> int:

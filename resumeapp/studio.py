@@ -27,7 +27,8 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 
-from generation.supervisor import STOP_IDLE_S, STOP_STEP_S, bind_children_to_parents, supervise
+from generation.processes import bind_children_to_parents
+from generation.supervisor import STOP_IDLE_S, STOP_STEP_S, supervise
 
 STUDIO_MARK: Final = "REPRISE_STARTED_BY_STUDIO"
 WEB_THREADS: Final = 8
