@@ -12,6 +12,7 @@ from django.utils.http import parse_etags
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _MAX_DIGITS = 18
+BLOCK_BYTES = 1 << 16
 
 
 class Unsatisfiable(ValueError):
@@ -60,11 +61,17 @@ def serve(
             status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers={"Content-Range": f"bytes */{size}"}
         )
     about: dict[str, Any] = {"content_type": content_type, "as_attachment": bool(download_as), "filename": download_as}
+    status = HTTPStatus.OK if wanted is None else HTTPStatus.PARTIAL_CONTENT
     if wanted is None:
-        return FileResponse(file, headers=headers, **about)
-    headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
+        wanted = range(size)
+    else:
+        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
     headers["Content-Length"] = str(len(wanted))
-    return FileResponse(_Part(file, wanted), status=HTTPStatus.PARTIAL_CONTENT, headers=headers, **about)
+    # A part even where it is all: waitress would read a whole file in the thread that serves every connection, and with
+    # S3 behind the file, all would wait for that.
+    response = FileResponse(_Part(file, wanted), status=status, headers=headers, **about)
+    response.block_size = BLOCK_BYTES
+    return response
 
 
 def _range_header(request: HttpRequest, etag: str) -> str:
