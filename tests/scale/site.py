@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ call_command("api_token", "bob")
 @dataclass(frozen=True)
 class Answer:
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
     @property
@@ -177,8 +178,8 @@ class Site:
         return job
 
     def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
-        with psycopg.connect(self.database.url, row_factory=dict_row) as connection:  # type: ignore[arg-type]
-            return connection.execute(query, arguments).fetchall()  # type: ignore[arg-type, return-value]
+        with psycopg.connect(self.database.url, row_factory=dict_row) as connection:
+            return connection.execute(query, arguments).fetchall()
 
 
 def eventually(is_so: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
