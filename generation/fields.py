@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -15,8 +14,6 @@ from latents.retention import longest_ttl, parse_ttl
 # C0, C1 and DEL, without tab and newline; and halves of surrogate pairs, which JSON can carry but no file can.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _KEY = re.compile(r"([A-G])([#b♯♭]?)[ -]?(major|minor)", re.IGNORECASE)
-# Dates end with the year 9999.
-LONGEST_LIFETIME = timedelta(days=36_500)
 
 
 class BodyError(ValueError):
@@ -186,7 +183,7 @@ class Lifetime(Text):
         except ValueError:
             raise ValidationError(self.error_messages["invalid"], code="invalid") from None
         longest = longest_ttl()
-        return asked <= (longest or LONGEST_LIFETIME) if asked else longest is None
+        return longest is None or (asked is not None and asked <= longest)
 
 
 class RequestId(Text):

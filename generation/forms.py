@@ -10,14 +10,16 @@ from typing import Any, Self
 from uuid import uuid4
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
+from django.db.models import Sum
 
 from generation.audio import MEDIA_TYPES
 from generation.engine.schedule import LEVEL_TOLERANCE, Plan, PlanError
 from generation.fields import Choice, Lifetime, MusicalKey, Number, RequestId, Text, TimeSignature, WholeNumber, YesNo
-from generation.models import Worker
+from generation.models import Sample, Worker
 from generation.takes import TakeRequest, WeightsMissing, param_types, plan_take, requested_duration_s
 from generation.variants import Variant, all_variants
 from latents import store
@@ -154,6 +156,7 @@ class PlanForm(forms.Form):
         except LatentDamaged as error:
             self.add_error("init_latent_id", ValidationError(str(error), code="latent"))
         else:
+            self.cleaned_data["init_latent_id"] = str(record.pk)  # it may have been typed in capitals
             return record
         return None
 
@@ -223,9 +226,7 @@ class GenerationForm(PlanForm):
     bpm = WholeNumber(label="Tempo", low=30, high=300, help_text="Beats per minute; empty lets the model choose.")
     keyscale = MusicalKey(label="Key", required=False, max_length=20, help_text="A minor, F# major, …")
     timesignature = TimeSignature(label="Time signature")
-    duration = Number(
-        label="Duration in seconds", low=1, high=1, step=1
-    )  # __init__ lets it go as far as the model does
+    duration = Number(label="Duration in seconds", low=1, high=600, step=1)  # __init__ sets the model's own maximum
     batch_size = WholeNumber(label="Takes", low=1, high=MAX_BATCH, help_text="How many to make at once.")
     seed = WholeNumber(
         label="Seed", low=0, high=MAX_SEED, help_text="The same seed gives the same music; empty draws a new one."
@@ -259,12 +260,9 @@ class GenerationForm(PlanForm):
         if self.resumes:
             self._apply_resume(data)
         self._fill_in(data)
+        self._refuse_what_does_not_fit(data)
         self._refuse_missing_weights()
-        if data["cfg_interval_start"] > data["cfg_interval_end"]:
-            self.add_error("cfg_interval_end", "Must not be less than where guidance starts.")
-        highest_seed = MAX_SEED - data["batch_size"] + 1  # the batch counts on from the seed
-        if data["seed"] > highest_seed:
-            self.add_error("seed", f"Must be at most {highest_seed} for {data['batch_size']} takes.")
+        self._refuse_full_storage()
         if not self.errors:
             params = {name: data[name] for name in param_types()}
             self.take_request = TakeRequest(**params, plan=self.plan, parent=self.source if self.resumes else None)
@@ -317,11 +315,29 @@ class GenerationForm(PlanForm):
             "cfg_interval_end": 1.0,
         }
 
+    def _refuse_what_does_not_fit(self, data: dict[str, Any]) -> None:
+        if data["cfg_interval_start"] > data["cfg_interval_end"]:
+            self.add_error("cfg_interval_end", "Must not be less than where guidance starts.")
+        highest_seed = MAX_SEED - data["batch_size"] + 1  # the batch counts on from the seed
+        if data["seed"] > highest_seed:
+            self.add_error("seed", f"Must be at most {highest_seed} for {data['batch_size']} takes.")
+
     def _refuse_missing_weights(self) -> None:
         """Accept a model that is not on this machine only where another one serves it."""
         name = self.variant.name
         if not self.variant.is_available and not Worker.objects.live().filter(variant=name).exists():
             self.add_error("model_variant", ValidationError(str(WeightsMissing(name)), code="weights"))
+
+    def _refuse_full_storage(self) -> None:
+        limit = settings.REPRISE_MAX_STORED_BYTES
+        if limit is not None and self._stored_bytes() >= limit:
+            message = f"You have stored all of the {limit / 1e9:g} GB that you may: delete what you no longer need"
+            self.add_error(None, ValidationError(message, code="storage"))
+
+    def _stored_bytes(self) -> int:
+        """Return what the user's latents and sound take, without what is encoded on demand."""
+        sound = Sample.objects.filter(job__owner=self.user, purged_at=None).aggregate(total=Sum("size_bytes"))
+        return LatentRecord.objects.visible_to(self.user).stored_bytes() + (sound["total"] or 0)
 
     def _show_defaults(self) -> None:
         """Let an empty field show what empty means for the model at hand."""

@@ -198,7 +198,7 @@ def test_instrumental_leaves_the_lyrics_aside_and_keeps_them(alice: User) -> Non
         ({"model_variant": ["tiny"]}, "model_variant", "Enter text."),
         ({"latent_ttl": "soon"}, "latent_ttl", "Must be a time such as 12h or 30d."),
         ({"latent_ttl": "0h"}, "latent_ttl", "Must be a time such as 12h or 30d."),
-        ({"latent_ttl": "999999w"}, "latent_ttl", "Must not be longer than latents are kept here."),
+        ({"latent_ttl": "999999w"}, "latent_ttl", "Must be a time such as 12h or 30d."),
         ({"latent_ttl": "12h"}, "latent_ttl", None),
         ({"request_id": "7"}, "request_id", "Must be a UUID."),
         ({"request_id": 7}, "request_id", "Must be a UUID."),
@@ -507,6 +507,24 @@ def test_each_resume_rule_has_its_sentence(
     for fields, field, sentence in table:
         body = {name: str(value.pk) if isinstance(value, LatentRecord) else value for name, value in fields.items()}
         refused(ask(alice, **body), field, sentence)
+
+
+def test_an_id_may_be_typed_in_capitals(alice: User, take: LatentRecord) -> None:
+    request = accepted(ask(alice, init_latent_id=str(take.pk).upper(), t_start=0.5))
+    assert TakeRequest.from_params(request.to_params(), request.parent) == request
+
+
+def test_who_has_stored_all_that_they_may_is_told_so(
+    alice: User, bob: User, take: LatentRecord, settings: Settings
+) -> None:
+    settings.REPRISE_MAX_STORED_BYTES = take.size_bytes
+    form = ask(alice)
+    assert not form.is_valid()
+    assert form.status == 422
+    assert form.sentences[0].startswith("You have stored all of the ")
+    assert ask(bob).is_valid()
+    settings.REPRISE_MAX_STORED_BYTES += 1
+    assert ask(alice).is_valid()
 
 
 def test_a_form_writes_nothing(alice: User, take: LatentRecord, django_assert_num_queries: Any) -> None:
