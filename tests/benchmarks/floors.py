@@ -33,12 +33,13 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
         start_s = time.perf_counter()
         work()
         return time.perf_counter() - start_s
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     work()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / 1000
+    elapsed_ms: float = start.elapsed_time(end)
+    return elapsed_ms / 1000
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, *, times: int) -> float:
@@ -67,7 +68,8 @@ def count_work(transformer: nn.Module, inputs: dict[str, Any]) -> Work:
     work = Work()
 
     def matrix(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        weight, x = module.weight, args[0]
+        weight: Any = module.weight
+        x = args[0]
         # A transposed convolution applies its matrix at each input position, the others at each output position.
         positions = x.numel() / x.shape[1] if isinstance(module, nn.ConvTranspose1d) else _positions(module, output)
         work.flops += 2 * weight.numel() * positions
@@ -99,7 +101,7 @@ def count_work(transformer: nn.Module, inputs: dict[str, Any]) -> Work:
 
 
 def _positions(module: nn.Module, output: Tensor) -> float:
-    return output.numel() / (module.out_features if isinstance(module, nn.Linear) else output.shape[1])
+    return output.numel() / output.shape[-1 if isinstance(module, nn.Linear) else 1]
 
 
 def _pairs(length: int, window: int | None) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from generation.engine import music_model
 from generation.engine.music_model import Cancelled, Checkpoint, Denoised, MusicModel, Parent, loaded_model
@@ -308,6 +309,29 @@ class TestProgressOnCuda:
             *("queued 3", "waited 2", "report 2"),
             *("waited 3", "report 3"),
         ]
+
+    @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+    def test_loop_asks_the_device_for_nothing(self, model: LoadedModel, guidance_scale: float) -> None:
+        """Operations that read a value back, or bring one over, would make the host wait for the device."""
+        asked: list[str] = []
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                name = operation.overloadpacket.__name__
+                if name in ("_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero", "lift_fresh"):
+                    asked.append(name)
+                return operation(*args, **(kwargs or {}))
+
+        watch = Watch()
+
+        def on_step(step: int, calls: int) -> None:
+            if step == 0:
+                watch.__enter__()
+            elif step == calls:
+                watch.__exit__(None, None, None)
+
+        run(model, guidance_scale=guidance_scale, on_step=on_step, checkpoint_step=4)
+        assert asked == []
 
 
 class TestLoading:
