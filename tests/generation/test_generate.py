@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,20 @@ def test_ctrl_c_ends_the_job_and_says_so(
     assert not list(tmp_path.glob("*.flac"))
 
 
+def test_a_job_that_is_cancelled_in_the_studio_stops_the_command(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise = MusicModel.denoise
+
+    def cancel_first(*args: Any, **kwargs: Any) -> Any:
+        GenerationJob.objects.get().request_cancel()
+        time.sleep(1.5)  # the heartbeat looks twice a second
+        return denoise(*args, **kwargs)
+
+    monkeypatch.setattr(MusicModel, "denoise", cancel_first)
+    assert refusal(run) == "The job was cancelled in the studio."
+
+
 def test_a_failed_job_gives_its_reason(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     from generation.engine.decoding import DecodeOutOfMemory
 
@@ -278,7 +293,7 @@ def run_process(data: Path, *arguments: str) -> "subprocess.CompletedProcess[str
     environment = {name: value for name, value in os.environ.items() if name != "REPRISE_MODELS"}
     environment |= {"REPRISE_DATA": str(data), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(MANAGE), "generate", "warm lofi, piano", *arguments]
-    return subprocess.run(command, env=environment, cwd=data, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, cwd=data, capture_output=True, text=True, timeout=900)
 
 
 def test_a_fresh_copy_makes_a_take_and_takes_it_up_again(tmp_path: Path) -> None:

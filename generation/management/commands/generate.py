@@ -96,8 +96,10 @@ class Command(BaseCommand):
                 job.end_cancelled()
                 raise CommandError("Stopped.", returncode=INTERRUPTED) from None
         job.refresh_from_db()
+        if job.status == GenerationJob.Status.CANCELLED:
+            raise CommandError("The job was cancelled in the studio.")
         if job.status != GenerationJob.Status.SUCCEEDED:
-            raise CommandError(job.error or f"The job was {job.status} from elsewhere.")
+            raise CommandError(job.error or "A worker has taken the job over, as this process was quiet for too long.")
         return job
 
 
