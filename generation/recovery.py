@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
+from django.core.files.storage import Storage, storages
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -13,12 +16,16 @@ from generation.downloads import remove_audio
 from generation.models import Chore, GenerationJob, Sample, Worker
 from generation.tasks import wake
 from latents import retention
+from latents.audit import is_too_many, list_files
 
 logger = logging.getLogger(__name__)
 
 PRUNE_EVERY: Final = timedelta(hours=1)
 ROWS_KEPT: Final = timedelta(days=90)
 STOPPED_WORKERS_KEPT: Final = timedelta(days=1)
+# A file may be that old before its sample's row is committed, or its writer has died.
+STRAYS_KEPT: Final = timedelta(days=1)
+UUID_PATTERN: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def reap() -> int:
@@ -50,6 +57,39 @@ def purge_sounds() -> int:
     return purged
 
 
+def remove_stray_sounds(now: datetime) -> int:
+    """Remove day-old files that no sample has: a worker died between writing and finishing. Return how many.
+
+    Refuses where so many would go that the database or the folder is probably the wrong one.
+    """
+    storage, files, strays = storages["audio"], 0, []
+    # Files before rows: a sample that is committed meanwhile is seen.
+    for names in list_files(storage):
+        files += len(names)
+        strays += [name for name in _without_sample(names) if _is_older(storage, name, now - STRAYS_KEPT)]
+    if is_too_many(len(strays), files):
+        logger.error("%d of %d sound files have no sample; as that is so many, none is removed", len(strays), files)
+        return 0
+    for name in strays:
+        storage.delete(name)
+    return len(strays)
+
+
+def _is_older(storage: Storage, name: str, time: datetime) -> bool:
+    try:
+        return storage.get_modified_time(name) < time
+    except FileNotFoundError:  # a draft that has got its name meanwhile
+        return False
+
+
+def _without_sample(names: list[str]) -> list[str]:
+    """Keep the names that do not begin with the id of a sample that has sound; a sample may have several files."""
+    ids = {name: Path(name).stem for name in names}
+    possible = [stem for stem in ids.values() if UUID_PATTERN.fullmatch(stem)]
+    known = {str(pk) for pk in Sample.objects.filter(pk__in=possible, purged_at=None).values_list("pk", flat=True)}
+    return [name for name, stem in ids.items() if stem not in known]
+
+
 def forget_rows() -> None:
     """Delete rows that nobody can reach any more."""
     long_deleted = GenerationJob.objects.finished().filter(deleted_at__lt=Now() - ROWS_KEPT)
@@ -64,7 +104,10 @@ def is_turn_to_prune() -> bool:
 
 def prune() -> None:
     """Take the bytes of what has expired or was deleted."""
-    retention.prune(timezone.now())
-    if sounds := purge_sounds():
-        logger.info("Removed the sound of %d samples", sounds)
+    now = timezone.now()
+    retention.prune(now)
+    sounds = purge_sounds()
+    strays = remove_stray_sounds(now) if Chore.take("remove stray sounds", every=STRAYS_KEPT) else 0
     forget_rows()
+    if sounds or strays:
+        logger.info("Removed the sound of %d samples, and %d stray files", sounds, strays)

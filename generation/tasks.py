@@ -25,7 +25,15 @@ logger = logging.getLogger(__name__)
 DRAIN_S: Final = 600.0
 
 # What a person can be told in its own words; all else is a fault of ours or of the machine.
-EXPLAINED = (DeadlinePassed, LatentError, PlanError, UnknownVariant, takes.InvalidParams, takes.WeightsMissing)
+EXPLAINED = (
+    DeadlinePassed,
+    LatentError,
+    PlanError,
+    UnknownVariant,
+    takes.InvalidParams,
+    takes.NotEnoughMemory,
+    takes.WeightsMissing,
+)
 
 
 def wake(queue: str) -> None:
@@ -85,6 +93,7 @@ def _do(job: GenerationJob, attempt: Attempt) -> None:
     try:
         take = _make(job, attempt)
         _finish(job, take)
+        _note_device(take)
     except ClaimLost:
         raise
     except CancelRequested:
@@ -138,6 +147,14 @@ def _finish(job: GenerationJob, take: takes.Take) -> None:
     except (CancelRequested, ClaimLost):
         _drop(take.samples)
         raise
+
+
+def _note_device(take: takes.Take) -> None:
+    """Show on the workers page what this one computes on; nothing else knows it without loading torch."""
+    device = take.record.runtime.get("device", "")
+    if worker.row and worker.row.device != device:
+        worker.row.device = device
+        worker.row.beat(device=device)
 
 
 def _drop(samples: list[Sample]) -> None:

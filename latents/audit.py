@@ -44,7 +44,7 @@ def audit(now: datetime, *, verify: bool = False) -> Audit:
     """Look at every file, then at every record; with `verify`, at every byte."""
     found = Audit()
     # Files before rows, and within them each list of files before its rows: a row that is committed meanwhile is seen.
-    for names in _list_files(storages["latents"]):
+    for names in list_files(storages["latents"]):
         found.files += len(names)
         for orphan in _without_row(names):
             if _is_young(orphan, now):
@@ -75,7 +75,7 @@ def fix(found: Audit, now: datetime) -> None:
         ("files", len(found.orphans), found.files),
         ("records", len(found.missing), found.records),
     ]:
-        if _is_too_many(some, total):
+        if is_too_many(some, total):
             raise FixRefused(f"{some} of {total} {things} would go")
     storage = storages["latents"]
     for name in found.orphans:
@@ -85,12 +85,12 @@ def fix(found: Audit, now: datetime) -> None:
         _give_up(record, now)
 
 
-def _is_too_many(some: int, total: int) -> bool:
+def is_too_many(some: int, total: int) -> bool:
     """More than a tenth, where that is more than ten, or more than half."""
     return some > max(total // 10, 10) or some * 2 > total
 
 
-def _list_files(storage: Storage, folder: str = "") -> Iterator[list[str]]:
+def list_files(storage: Storage, folder: str = "") -> Iterator[list[str]]:
     """Yield the names of each folder's files, in lists short enough for one query."""
     try:
         folders, names = storage.listdir(folder)
@@ -100,7 +100,7 @@ def _list_files(storage: Storage, folder: str = "") -> Iterator[list[str]]:
     for start in range(0, len(names), _CHUNK):
         yield [prefix + name for name in names[start : start + _CHUNK]]
     for name in folders:
-        yield from _list_files(storage, prefix + name)
+        yield from list_files(storage, prefix + name)
 
 
 def _without_row(names: list[str]) -> list[str]:

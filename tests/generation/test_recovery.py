@@ -1,7 +1,10 @@
 """What is put right by itself."""
 
+import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -109,6 +112,42 @@ def test_sound_goes_after_its_time_and_the_sample_stays(sample: Sample, settings
 def test_sound_stays_for_ever_by_default(sample: Sample) -> None:
     Sample.objects.update(created_at=timezone.now() - timedelta(days=5000))
     assert recovery.purge_sounds() == 0
+
+
+def age(name: str) -> None:
+    """Make a sound file two days old."""
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(storages["audio"].path(name), (two_days_ago, two_days_ago))
+
+
+def keep_sounds(count: int) -> None:
+    """Keep more samples with sound, so that one stray file is not most of them."""
+    job = GenerationJob.objects.get()
+    for index in range(1, count + 1):
+        sample = Sample(job=job, index=index, seed=7, size_bytes=4, sample_rate=48000, duration_s=1.0)
+        sample.audio_file = storages["audio"].save(audio_name(sample, "flac"), ContentFile(b"fLaC"))
+        sample.save()
+        age(sample.audio_file)
+
+
+def test_stray_sounds_go_when_they_are_a_day_old(sample: Sample) -> None:
+    keep_sounds(3)
+    stray, young = (storages["audio"].save(f"00/{uuid4()}.flac", ContentFile(b"fLaC")) for _ in range(2))
+    draft = storages["audio"].save("00/.draft-1234", ContentFile(b"half"))
+    age(stray), age(draft), age(audio_name(sample, "mp3"))
+    assert recovery.remove_stray_sounds(timezone.now()) == 2
+    assert not storages["audio"].exists(stray)
+    assert storages["audio"].exists(young)
+    assert has_sound(sample)
+    assert recovery.purge_sounds() == 0
+
+
+def test_stray_sounds_stay_where_most_files_would_go(sample: Sample, caplog: pytest.LogCaptureFixture) -> None:
+    """The database is a new one, or the folder another studio's."""
+    keep_sounds(5)
+    Sample.objects.all().delete()
+    assert recovery.remove_stray_sounds(timezone.now()) == 0
+    assert "none is removed" in caplog.text
 
 
 def test_rows_of_what_was_deleted_long_ago_are_forgotten_after_their_sound(sample: Sample) -> None:
