@@ -144,6 +144,9 @@ class Attempt:
         self._sign_of_life()
         self._phase, self._eta_s = phase, None
         self.check()
+        # This thread's connection was idle for the whole phase before. If the database was restarted meanwhile, the
+        # next query would find out, and take the latents with it.
+        persistently(_reach_database)
 
     def on_step(self, step: int, steps: int) -> None:
         """Note that `step` of `steps` model calls are done."""
@@ -211,6 +214,11 @@ class Attempt:
 def _arm_watchdog() -> None:
     """End this process, with every stack on stderr, unless called again in time. Needs no interpreter lock to fire."""
     faulthandler.dump_traceback_later(HANG_S, exit=True, file=2)
+
+
+def _reach_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 def persistently(write: Callable[[], Result]) -> Result:
