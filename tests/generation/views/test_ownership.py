@@ -55,6 +55,7 @@ MATRIX = [
     ("get", "/account/password/", 200, 200),
     ("post", "/account/logout/", 302, 302),
     ("get", "/account/login/", 302, 302),
+    ("get", "/metrics", 403, 403),
     ("get", "/healthz", 200, 200),
     ("get", "/readyz", 503, 503),
 ]
