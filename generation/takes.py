@@ -53,6 +53,14 @@ class WeightsMissing(Exception):
         super().__init__(f"The weights of '{name}' are not here. Fetch them with: manage.py fetch_model {name}")
 
 
+class NotEnoughMemory(Exception):
+    """The run did not fit; nothing has been stored."""
+
+    def __init__(self, request: TakeRequest) -> None:
+        takes = "a take" if request.batch_size == 1 else f"{request.batch_size} takes"
+        super().__init__(f"Not enough memory for {takes} of {request.duration:g} s. Ask for fewer or shorter ones.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TakeRequest:
     """One generation exactly as it will run, nothing left to a default or to chance.
@@ -203,13 +211,13 @@ def make_take(
 
     `on_phase` hears "load", "denoise", "store" and "decode" as they begin, `on_step` the model calls done and their
     number, `on_stored` the take's record and its checkpoint's once they are safe, `on_tile` the pieces of sound done.
-    Raises WeightsMissing, a LatentError about the parent or what was made of it, and DecodeOutOfMemory.
+    Raises WeightsMissing, NotEnoughMemory, a LatentError about the parent or what was made of it, and DecodeOutOfMemory.
     """
     watch = _Stopwatch(on_phase)
     with watch.phase("load"):
         model = _load_model(request.variant)
         parent = _load_parent(request)
-    with watch.phase("denoise"):
+    with watch.phase("denoise"), _memory_for(request):
         denoised = model.denoise(
             request.prompt,
             request.plan,
@@ -264,6 +272,19 @@ class _Stopwatch:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+@contextmanager
+def _memory_for(request: TakeRequest) -> Iterator[None]:
+    """Say what to change where torch only says how many bytes it could not have."""
+    from generation.engine.memory import is_out_of_memory
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise NotEnoughMemory(request) from error
+        raise
 
 
 def _load_model(variant: Variant) -> MusicModel:

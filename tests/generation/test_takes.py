@@ -18,7 +18,7 @@ from generation import takes
 from generation.engine.decoding import DecodeOutOfMemory
 from generation.engine.music_model import MusicModel
 from generation.forms import GenerationForm
-from generation.takes import InvalidParams, Take, TakeRequest, WeightsMissing, decode_take, make_take
+from generation.takes import InvalidParams, NotEnoughMemory, Take, TakeRequest, WeightsMissing, decode_take, make_take
 from latents import store
 from latents.errors import LatentDamaged, LatentNotFound
 from latents.models import LatentRecord
@@ -234,6 +234,19 @@ def test_a_model_whose_weights_are_gone_is_said(
     settings.REPRISE_MODELS = {"tiny": str(tmp_path / "gone")}
     with pytest.raises(WeightsMissing, match=r"Fetch them with: manage\.py fetch_model tiny"):
         make_take(request, owner=alice)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_run_that_does_not_fit_says_what_to_ask_for(
+    error: Exception, alice: User, ask: Callable[..., TakeRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(MusicModel, "denoise", fail)
+    with pytest.raises(NotEnoughMemory) as refused:
+        make_take(ask(batch_size=16), owner=alice)
+    assert str(refused.value) == "Not enough memory for 16 takes of 2 s. Ask for fewer or shorter ones."
 
 
 @pytest.mark.parametrize(
