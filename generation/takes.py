@@ -211,7 +211,7 @@ def make_take(
 
     `on_phase` hears "load", "denoise", "store" and "decode" as they begin, `on_step` the model calls done and their
     number, `on_stored` the take's record and its checkpoint's once they are safe, `on_tile` the pieces of sound done.
-    Raises WeightsMissing, NotEnoughMemory, a LatentError about the parent or what was made of it, and DecodeOutOfMemory.
+    Raises WeightsMissing, NotEnoughMemory, a LatentError about the parent or the result, and DecodeOutOfMemory.
     """
     watch = _Stopwatch(on_phase)
     with watch.phase("load"):
