@@ -35,7 +35,7 @@ class Defaults:
 # distilled into the weights and is never guided. 600 s: docs/en/INFERENCE.md, `duration`.
 # Sketch: chosen on the held-out prompts of tests/benchmarks; pieces of up to 120 s were part of its training.
 DEFAULTS: dict[Kind, Defaults] = {
-    "sketch": Defaults(steps=20, shift=1.0, guidance=2.0, max_duration_s=120.0),
+    "sketch": Defaults(steps=20, shift=1.0, guidance=3.0, max_duration_s=120.0),
     "turbo": Defaults(steps=8, shift=3.0, guidance=1.0, max_duration_s=600.0),
     "base": Defaults(steps=50, shift=3.0, guidance=7.0, max_duration_s=600.0),
 }

@@ -45,7 +45,7 @@ CONSTANTS_WEIGHT = 10.0
 UNCONDITIONAL = 0.1  # share of examples that learn the null condition, for guidance
 MUON_LR, ADAM_LR = 0.02, 2e-3
 HELD_OUT_SEED = 1_000_000  # training draws from seeds below, judging from here on
-GUIDANCE, STEPS = 2.0, 20
+GUIDANCE, STEPS = 3.0, 20
 
 LEARNED = ("transformer", "condition_encoder", "text_encoder")
 UNSAID = -100  # what cross entropy leaves out
