@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from django import template
+from django.forms.utils import flatatt
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from generation import waveform
@@ -64,6 +66,12 @@ def ago(moment: datetime) -> str:
     if timezone.now() - moment < timedelta(minutes=1):
         return "just now"
     return f"{timesince(moment, depth=1)} ago"
+
+
+@register.filter
+def as_attributes(attributes: Mapping[str, Any]) -> SafeString:
+    """Write the attributes of a widget at once: Django's own template for it is a quarter of the form's time."""
+    return flatatt(dict(attributes))
 
 
 @register.filter

@@ -36,6 +36,10 @@ def without_resume(state: FormState) -> FormState:
     return {name: value for name, value in state.items() if name not in NOT_IN_PRESETS}
 
 
+def has_resume(state: FormState) -> bool:
+    return state.keys() & NOT_IN_PRESETS != set()
+
+
 def studio_url(state: FormState) -> str:
     """Return the URL at which the studio shows this form."""
     query = urlencode(state)

@@ -112,7 +112,7 @@ def console(user: User, state: FormState, *, is_restored: bool = False) -> dict[
     """Return what the form's template needs, for fields that hold this state."""
     return {
         "form": GenerationForm(initial=state.copy(), user=user),
-        "panel": resume_panel(state, user),
+        "panel": resume_panel(state, user) if form_state.has_resume(state) else None,
         "presets": Preset.objects.filter(owner=user),
         "is_restored": is_restored,
     }
