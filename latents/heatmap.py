@@ -48,7 +48,8 @@ def _average(values: NDArray[np.float32], width: int, height: int) -> NDArray[np
     columns, rows = frames // block_t, channels // block_c
     blocks = values[:, : columns * block_t, : rows * block_c].reshape(items, columns, block_t, rows, block_c)
     # einsum, because mean() takes four times as long over short axes.
-    averages: NDArray[np.float32] = np.einsum("itkcj->itc", blocks) / (block_t * block_c)
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd values may add up to infinity
+        averages: NDArray[np.float32] = np.nan_to_num(np.einsum("itkcj->itc", blocks) / (block_t * block_c))
     return averages
 
 
@@ -56,7 +57,7 @@ def _shades(items: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Map values [B, T, C] to palette indices [B * C, T]; what lies far out shares the end colours."""
     import numpy as np
 
-    middle, spread = items.mean(), 2.5 * items.std() + 1e-9
+    middle, spread = items.mean(dtype=np.float64), 2.5 * items.std(dtype=np.float64) + 1e-9
     scaled = (items - (middle - spread)) * (_SHADES / (2 * spread))
     shades: NDArray[np.uint8] = np.clip(scaled, 0, _SHADES - 1).astype(np.uint8)
     return shades.transpose(0, 2, 1)[:, ::-1].reshape(-1, items.shape[1])

@@ -28,9 +28,10 @@ def import_file(file: IO[bytes], owner: User, now: datetime | None = None) -> La
 
     The file gets a header written here: nothing of a stranger's is kept that was not understood.
     """
-    _check_size(file.seek(0, 2), owner)
+    size_bytes = file.seek(0, 2)
+    _check_size(size_bytes, owner)
     try:
-        header = tensorfile.read_header(file)
+        header = tensorfile.read_header(file, size_bytes)
         provenance = _read_provenance(header)
         _check_plausible(header, provenance)
         tensors = {name: place.read(file) for name, place in sorted(header.tensors.items())}

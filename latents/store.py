@@ -247,7 +247,7 @@ def _checked_header(record: LatentRecord, file: IO[bytes]) -> Header:
     size_bytes = file.seek(0, 2)
     if size_bytes != record.size_bytes:
         raise _damaged(record, f"it has {size_bytes} bytes, expected {record.size_bytes}")
-    header = tensorfile.read_header(file)
+    header = tensorfile.read_header(file, size_bytes)
     latents = header.tensors.get("latents")
     expected = record.dtype, (record.batch_size, record.frames, record.channels)
     if latents is None or set(header.tensors) - {"latents", "momentum"}:

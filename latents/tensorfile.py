@@ -102,9 +102,8 @@ def build(tensors: Mapping[str, RawTensor], metadata: Mapping[str, str]) -> byte
     return b"".join([len(header).to_bytes(8, "little"), header, *(tensor.data for tensor in tensors.values())])
 
 
-def read_header(file: IO[bytes]) -> Header:
-    """Read and check the header against the file's length."""
-    size_bytes = file.seek(0, 2)
+def read_header(file: IO[bytes], size_bytes: int) -> Header:
+    """Read and check the header of a file of `size_bytes`."""
     file.seek(0)
     header_bytes = int.from_bytes(file.read(8), "little")
     if not 2 <= header_bytes <= min(MAX_HEADER_BYTES, size_bytes - 8):

@@ -45,6 +45,12 @@ def test_items_of_a_batch_lie_below_each_other() -> None:
     assert (picture[0, 0] != picture[-1, 0]).any()
 
 
+def test_absurd_values_are_drawn_too() -> None:
+    latents = np.full((1, 2000, 64), 3e38, "f4")
+    latents[0, ::3] *= -1
+    assert draw(latents).picture
+
+
 def test_same_latents_give_the_same_bytes() -> None:
     latents = np.random.default_rng(1).normal(size=(2, 50, 8)).astype("f4")
     assert draw(latents) == draw(latents)

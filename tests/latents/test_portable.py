@@ -36,7 +36,7 @@ def exported(record: LatentRecord) -> BytesIO:
 def repacked(record: LatentRecord, tensors: dict[str, torch.Tensor] | None = None, **provenance: Any) -> BytesIO:
     """Return the record's file with other tensors or another provenance."""
     file = exported(record)
-    header = tensorfile.read_header(file)
+    header = tensorfile.read_header(file, record.size_bytes)
     raw = {name: place.read(file) for name, place in header.tensors.items()}
     if tensors is not None:
         raw = {name: store.to_raw(tensor) for name, tensor in tensors.items()}

@@ -27,7 +27,7 @@ def entry(start: int = 0, end: int = 8, shape: Any = (1, 1, 2), dtype: Any = "F3
 def test_file_written_by_safetensors_is_read() -> None:
     latents = torch.arange(24.0).reshape(2, 3, 4)
     file = BytesIO(safetensors.torch.save({"latents": latents, "momentum": latents * 2}, {"a": "b"}))
-    header = tensorfile.read_header(file)
+    header = tensorfile.read_header(file, len(file.getvalue()))
     assert header.metadata == {"a": "b"}
     assert header.tensors["latents"].shape == (2, 3, 4)
     item = header.tensors["momentum"].item(1).read(file)
@@ -93,4 +93,4 @@ HOSTILE = [
 @pytest.mark.parametrize(("file", "message"), HOSTILE)
 def test_hostile_file_is_refused(file: BytesIO, message: str) -> None:
     with pytest.raises(InvalidTensorFile, match=message):
-        tensorfile.read_header(file)
+        tensorfile.read_header(file, len(file.getvalue()))
