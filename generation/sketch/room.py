@@ -64,19 +64,24 @@ def impulse_response(decay_s: float, brightness_hz: float, sample_rate: int) -> 
 def chorus(signal: Sound, depth: float, sample_rate: int) -> Sound:
     """Widen a signal by mixing in copies whose delay sways differently left and right."""
     samples = signal.shape[1]
-    time_s = np.arange(samples) / sample_rate
-    places = np.arange(samples, dtype=np.float64)
+    places = np.arange(samples, dtype=np.int32)
+    longest = int(0.015 * sample_rate)
+    past = np.pad(signal, ((0, 0), (longest, 0)))
     widened = signal.copy()
     for channel, (rate_hz, phase) in enumerate(((0.37, 0.0), (0.43, 2.1))):
-        delay = (0.011 + 0.003 * np.sin(2 * np.pi * rate_hz * time_s + phase)) * sample_rate
-        widened[channel] += depth * np.interp(places - delay, places, signal[channel], left=0.0).astype(np.float32)
+        sway = np.sin(places * np.float32(2 * np.pi * rate_hz / sample_rate) + np.float32(phase))
+        delay = np.float32(0.011 * sample_rate) + np.float32(0.003 * sample_rate) * sway
+        whole = delay.astype(np.int32)
+        at = places + longest - whole
+        later, earlier = past[channel][at], past[channel][at - 1]
+        widened[channel] += np.float32(depth) * (later + (delay - whole) * (earlier - later))
     return widened / np.float32(1 + 0.5 * depth)
 
 
 def tremolo(signal: Sound, depth: float, rate_hz: float, sample_rate: int) -> Sound:
     """Swing softly between left and right, as a stage piano does."""
-    sway = np.sin(2 * np.pi * rate_hz * np.arange(signal.shape[1]) / sample_rate)
-    return signal * (1 + depth * np.stack([sway, -sway])).astype(np.float32)
+    sway = np.sin(np.arange(signal.shape[1], dtype=np.float32) * np.float32(2 * np.pi * rate_hz / sample_rate))
+    return signal * (1 + np.float32(depth) * np.stack([sway, -sway]))
 
 
 def echo(signal: Sound, delay_s: float, level: float, sample_rate: int) -> Sound:
