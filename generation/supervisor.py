@@ -37,9 +37,9 @@ WEDGED_S: Final = 30.0
 # The running step may take this long to end; then the group is killed and the job put back all the same.
 STOP_STEP_S: Final = 30.0
 STOP_IDLE_S: Final = 5.0
-# More replacements than this within the time mean that it will not get better by itself.
-MAX_REPLACEMENTS: Final = 5
-REPLACEMENTS_WITHIN_S: Final = 300.0
+# A cluster that has picked up work, or has lasted for this long, was well; so many that were not will not get better.
+HEALTHY_S: Final = 60.0
+MAX_FAILURES: Final = 5
 
 
 def supervise(variant: str) -> int:
@@ -64,7 +64,8 @@ class Supervisor:
         logs.always(worker=self.row)
         self.cluster: ForkProcess | None = None
         self.pruning: ForkProcess | None = None
-        self.replaced_at: list[float] = []
+        self.started_at = 0.0
+        self.failures = 0
         self.waiting_since: float | None = None
         self.progress: tuple[float, int] | None = None
         self.is_asked_to_stop = False
@@ -95,6 +96,8 @@ class Supervisor:
         while not self.is_asked_to_stop:
             if self.cluster and not self.cluster.is_alive():
                 self._replace_cluster(f"it has ended by itself, with status {self.cluster.exitcode}")
+            elif worker.slot.has_died_idle:
+                self._replace_cluster("its worker has died while it held the lock of django-q2's queue")
             if time.monotonic() >= next_round:
                 self._round()
                 next_round = time.monotonic() + ROUND_S
@@ -140,15 +143,17 @@ class Supervisor:
 
     def _start_cluster(self) -> None:
         worker.slot.start_over()
+        self.started_at = time.monotonic()
         self.waiting_since = None
         self.cluster = fork_group(run_cluster, self.variant)
 
     def _replace_cluster(self, why: str) -> None:
         logger.error("The worker's cluster is replaced: %s", why)
-        now = time.monotonic()
-        self.replaced_at = [at for at in self.replaced_at if now - at < REPLACEMENTS_WITHIN_S] + [now]
-        if len(self.replaced_at) > MAX_REPLACEMENTS:
-            raise ClusterFailed(f"The worker's cluster failed {len(self.replaced_at)} times in a few minutes: {why}.")
+        is_fruitful = worker.slot.drained_at > self.started_at
+        is_old = time.monotonic() - self.started_at > HEALTHY_S
+        self.failures = 1 if is_fruitful or is_old else self.failures + 1
+        if self.failures > MAX_FAILURES:
+            raise ClusterFailed(f"The worker's cluster has failed {self.failures} times in a row: {why}.")
         kill_group(self.cluster)
         self._start_cluster()
 

@@ -59,6 +59,7 @@ class Slot(ctypes.Structure):
     _fields_ = (
         ("is_stopping", ctypes.c_bool),
         ("is_draining", ctypes.c_bool),
+        ("has_died_idle", ctypes.c_bool),
         ("message_taken_at", ctypes.c_double),
         ("drained_at", ctypes.c_double),
         ("jobs_done", ctypes.c_uint),
@@ -67,6 +68,7 @@ class Slot(ctypes.Structure):
 
     is_stopping: bool
     is_draining: bool
+    has_died_idle: bool
     message_taken_at: float
     drained_at: float
     jobs_done: int
@@ -74,14 +76,15 @@ class Slot(ctypes.Structure):
 
     def start_over(self) -> None:
         """Forget what a cluster that is gone has left."""
-        self.is_draining = False
+        self.is_draining = self.has_died_idle = False
         self.message_taken_at = 0.0
         self.pid = 0
 
     def begin(self, pid: int) -> None:
-        """Become the place of this process."""
+        """Become the place of this process, and note how the one before it has died, if there was one."""
+        has_died_idle = self.pid != 0 and not self.is_draining
         self.start_over()
-        self.pid = pid
+        self.pid, self.has_died_idle = pid, has_died_idle
 
     def is_taken(self) -> bool:
         """Tell whether there is work here, or a message on its way that means work."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from generation import worker
+from generation.models import GenerationJob, Worker
 from generation.worker import Attempt
 
 
@@ -50,10 +51,17 @@ def _hang_once(flag: str, hang: Callable[[], object]) -> None:
     _at_each_step(act)
 
 
+def dying() -> None:
+    """Every worker process dies as soon as it is there."""
+
+    def die(row: Worker) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Worker.give_up_claims = die  # type: ignore[method-assign]
+
+
 def pausing_before_finish(flag: str) -> None:
     """The worker stops itself with SIGSTOP right before it finishes its first job; `flag` is a file that says so."""
-    from generation.models import GenerationJob
-
     finish = GenerationJob.finish
 
     def pause(job: GenerationJob, *arguments: Any) -> None:

@@ -82,14 +82,13 @@ class TestKill:
 
     def test_of_the_idle_worker_is_noticed_and_the_group_replaced(self, start_worker: Start, submit: Submit) -> None:
         """The dead worker has taken the queue's lock with it, and django-q2 does not see that anything is wrong."""
-        worker = start_worker(constants={"generation.supervisor.WEDGED_S": 2.0})
+        worker = start_worker()
         before = set(worker.processes())
         os.kill(worker.part("worker"), signal.SIGKILL)
-        time.sleep(1)
+        eventually(lambda: set(worker.processes()) & before == {worker.pid})
         job = submit()
         eventually(lambda: ended(job))
         assert_done(job)
-        assert set(worker.processes()) & before == {worker.pid}
 
     @pytest.mark.parametrize("part", ["sentinel", "pusher", "monitor"])
     def test_of_any_other_part_loses_nothing(self, start_worker: Start, submit: Submit, part: str) -> None:
@@ -137,6 +136,24 @@ class TestKill:
         with sample.open_audio() as sound:
             assert len(sound.read()) == sample.size_bytes
         assert not LatentHold.objects.exists()
+
+
+class TestWedge:
+    def test_is_noticed_by_the_jobs_that_wait(self, start_worker: Start, submit: Submit) -> None:
+        """The pusher is there, and does nothing."""
+        worker = start_worker(constants={"generation.supervisor.WEDGED_S": 2.0})
+        before = set(worker.processes())
+        os.kill(worker.part("pusher"), signal.SIGSTOP)
+        job = submit()
+        eventually(lambda: ended(job))
+        assert_done(job)
+        assert set(worker.processes()) & before == {worker.pid}
+
+    def test_that_comes_back_each_time_ends_the_worker(self, start_worker: Start) -> None:
+        worker = start_worker(is_awaited=False, dying=[])
+        assert worker.wait() == 1
+        assert "failed 6 times in a row" in worker.log.read_text()
+        assert not worker.processes()
 
 
 class TestPoison:
