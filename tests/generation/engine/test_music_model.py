@@ -318,7 +318,7 @@ class TestProgressOnCuda:
         class Watch(TorchDispatchMode):
             def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 name = operation.overloadpacket.__name__
-                if name in ("_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero", "lift_fresh"):
+                if name in ("_local_scalar_dense", "equal", "index", "nonzero", "masked_select", "lift_fresh"):
                     asked.append(name)
                 return operation(*args, **(kwargs or {}))
 
