@@ -1,18 +1,19 @@
 """What happens to the sound after the instruments: chorus, echo, reverberation, and a gentle hand on the master.
 
-Signals are stereo, float32 [2, samples].
+Signals are stereo, float32 [2, samples]. They are large, so effects change them in place.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from generation.sketch.instruments import Array, Sound
 
 CEILING = 10 ** (-1.2 / 20)  # just below -1 dBFS
 BLOCK = 256  # samples per step of the master's gain, 5 ms
 FFT_SIZE = 1 << 18
+SPAN = 512 * BLOCK
 
 
 def convolve(*filtered: tuple[Sound, Sound]) -> Sound:
@@ -61,55 +62,54 @@ def impulse_response(decay_s: float, brightness_hz: float, sample_rate: int) -> 
     return ready
 
 
-def chorus(signal: Sound, depth: float, sample_rate: int) -> Sound:
-    """Widen a signal by mixing in copies whose delay sways differently left and right."""
-    samples = signal.shape[1]
-    places = np.arange(samples, dtype=np.int32)
+def chorus(signal: Sound, depth: float, sample_rate: int) -> None:
+    """Widen a signal, in place, by mixing in copies whose delay sways differently left and right."""
     longest = int(0.015 * sample_rate)
-    past = np.pad(signal, ((0, 0), (longest, 0)))
-    widened = signal.copy()
-    for channel, (rate_hz, phase) in enumerate(((0.37, 0.0), (0.43, 2.1))):
-        sway = np.sin(places * np.float32(2 * np.pi * rate_hz / sample_rate) + np.float32(phase))
-        delay = np.float32(0.011 * sample_rate) + np.float32(0.003 * sample_rate) * sway
-        whole = delay.astype(np.int32)
-        at = places + longest - whole
-        later, earlier = past[channel][at], past[channel][at - 1]
-        widened[channel] += np.float32(depth) * (later + (delay - whole) * (earlier - later))
-    return widened / np.float32(1 + 0.5 * depth)
+    for span in reversed(list(_spans(signal.shape[1]))):  # what lies before a span is still dry when it is needed
+        before = min(longest, span.start)
+        dry = np.pad(signal[:, span.start - before : span.stop], ((0, 0), (longest - before, 0)))
+        places = np.arange(span.start, span.stop, dtype=np.int32)
+        for channel, (rate_hz, phase) in enumerate(((0.37, 0.0), (0.43, 2.1))):
+            sway = np.sin(places * np.float32(2 * np.pi * rate_hz / sample_rate) + np.float32(phase))
+            delay = np.float32(0.011 * sample_rate) + np.float32(0.003 * sample_rate) * sway
+            whole = delay.astype(np.int32)
+            at = places - span.start + longest - whole
+            late, later = dry[channel][at], dry[channel][at - 1]
+            signal[channel, span] += np.float32(depth) * (late + (delay - whole) * (later - late))
+    signal /= np.float32(1 + 0.5 * depth)
 
 
-def tremolo(signal: Sound, depth: float, rate_hz: float, sample_rate: int) -> Sound:
-    """Swing softly between left and right, as a stage piano does."""
-    sway = np.sin(np.arange(signal.shape[1], dtype=np.float32) * np.float32(2 * np.pi * rate_hz / sample_rate))
-    return signal * (1 + np.float32(depth) * np.stack([sway, -sway]))
+def tremolo(signal: Sound, depth: float, rate_hz: float, sample_rate: int) -> None:
+    """Swing a signal, in place, softly between left and right, as a stage piano does."""
+    for span in _spans(signal.shape[1]):
+        places = np.arange(span.start, span.stop, dtype=np.float32)
+        sway = np.float32(depth) * np.sin(places * np.float32(2 * np.pi * rate_hz / sample_rate))
+        signal[0, span] *= 1 + sway
+        signal[1, span] *= 1 - sway
 
 
-def echo(signal: Sound, delay_s: float, level: float, sample_rate: int) -> Sound:
-    """Repeat a signal three times, each softer and on the other side."""
+def echo(signal: Sound, delay_s: float, level: float, sample_rate: int) -> None:
+    """Repeat a signal three times, in place, each time softer and on the other side."""
     delay = round(delay_s * sample_rate)
-    repeated = signal.copy()
+    once = signal.mean(axis=0)
     for number in range(1, 4):
-        if number * delay < signal.shape[1]:
-            late = signal[:, : signal.shape[1] - number * delay].mean(axis=0)
-            repeated[number % 2, number * delay :] += np.float32(level**number) * late
-    return repeated
+        late = once[: max(0, len(once) - number * delay)]
+        signal[number % 2, len(once) - len(late) :] += np.float32(level**number) * late
 
 
-def overdrive(signal: Sound, drive: float) -> Sound:
-    """Bend the peaks of a signal by an odd polynomial of degree five: content below 4 kHz stays below 20 kHz.
+def overdrive(signal: Sound, drive: float) -> None:
+    """Bend the peaks of a signal, in place, by an odd polynomial of degree five, fitted to tanh.
 
-    The polynomial is the least-squares fit to tanh, since tanh itself would alias.
+    What was below 4 kHz stays below 20 kHz; tanh itself would alias.
     """
-    peak = float(np.abs(signal).max())
-    if peak == 0.0:
-        return signal
+    peak = np.float32(max(signal.max(), -signal.min(), 1e-9))
     x = np.linspace(-1, 1, 201)
     powers = np.stack([x, x**3, x**5], axis=1)
     a, b, c = np.linalg.lstsq(powers, np.tanh(drive * x), rcond=None)[0].astype(np.float32)
-    y = signal / np.float32(peak)
-    squared = y * y
-    bent: Sound = y * (a + squared * (b + squared * c)) * np.float32(peak / drive)
-    return bent
+    for span in _spans(signal.shape[1]):
+        y = signal[:, span] / peak
+        squared = y * y
+        signal[:, span] = y * (a + squared * (b + squared * c)) * (peak / np.float32(drive))
 
 
 def pump(kicks_s: list[float], samples: int, depth: float, sample_rate: int) -> Sound:
@@ -125,37 +125,37 @@ def pump(kicks_s: list[float], samples: int, depth: float, sample_rate: int) -> 
     return gain
 
 
-def master(mix: Sound, sample_rate: int) -> Sound:
-    """Level a mix, hold its loud moments back a little, and keep every peak below -1 dBFS."""
-    level = _block_power(mix)
-    loud = level[level > level.max() * 1e-3]
-    if not len(loud) or level.max() == 0.0:
-        return mix
-    gain = 0.16 / np.sqrt(loud.mean())  # RMS of the sounding blocks: -16 dBFS
-    smooth_db = 10 * np.log10(_smoothed(level, round(0.4 * sample_rate / BLOCK)) * gain**2 + 1e-9)
-    gains = gain * 10 ** (-0.4 * np.maximum(smooth_db + 16.0, 0) / 20)  # ratio 5:3 above the mean
-    return _limited(mix * _per_sample(gains, mix.shape[1]))
+def master(mix: Sound, sample_rate: int) -> None:
+    """Level a mix, in place, hold its loud moments back a little, and keep every peak below -1 dBFS."""
+    power, _ = _block_levels(mix)
+    if not power.any():
+        return
+    mean = power[power > power.max() * 1e-3].mean()  # of the blocks that sound
+    gain = 0.16 / np.sqrt(mean)  # RMS -16 dBFS
+    smooth_db = 10 * np.log10(_smoothed(power, round(0.4 * sample_rate / BLOCK)) * gain**2 + 1e-9)
+    _scale(mix, gain * 10 ** (-0.4 * np.maximum(smooth_db + 16.0, 0) / 20))  # ratio 5:3 above the mean
+    _limit(mix)
 
 
-def _limited(mix: Sound) -> Sound:
+def _limit(mix: Sound) -> None:
     """Turn the gain down around peaks, before they come: no sample exceeds the ceiling, none is clipped."""
-    peaks = np.abs(_blocks(mix)).max(axis=(0, 2))
+    _, peaks = _block_levels(mix)
     wanted = np.minimum(1.0, CEILING / np.maximum(peaks, 1e-9))
     reach = 4
     padded = np.pad(wanted, reach, mode="edge")
     lowest = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).min(axis=1)
-    return mix * _per_sample(_smoothed(lowest, 2 * (reach - 1) + 1), mix.shape[1])
+    _scale(mix, _smoothed(lowest, 2 * (reach - 1) + 1))
 
 
-def _blocks(mix: Sound) -> Sound:
-    """Cut into blocks, [2, blocks, BLOCK]."""
-    channels, samples = mix.shape
-    return np.pad(mix, ((0, 0), (0, -samples % BLOCK))).reshape(channels, -1, BLOCK)
-
-
-def _block_power(mix: Sound) -> Array:
-    power: Array = (_blocks(mix).astype(np.float32) ** 2).mean(axis=(0, 2)).astype(np.float64)
-    return power
+def _block_levels(mix: Sound) -> tuple[Array, Array]:
+    """Return mean power and peak of each block, over both channels."""
+    power, peaks = [], []
+    for span in _spans(mix.shape[1]):
+        part = mix[:, span]
+        blocks = np.pad(part, ((0, 0), (0, -part.shape[1] % BLOCK))).reshape(2, -1, BLOCK)
+        power.append((blocks**2).mean(axis=(0, 2)))
+        peaks.append(np.abs(blocks).max(axis=(0, 2)))
+    return np.concatenate(power).astype(np.float64), np.concatenate(peaks).astype(np.float64)
 
 
 def _smoothed(values: Array, width: int) -> Array:
@@ -165,7 +165,14 @@ def _smoothed(values: Array, width: int) -> Array:
     return np.convolve(padded, window / window.sum(), mode="valid")
 
 
-def _per_sample(gains: Array, samples: int) -> NDArray[np.float32]:
-    """Draw straight lines between the middles of blocks."""
+def _scale(mix: Sound, gains: Array) -> None:
+    """Apply gains per block, drawn out in straight lines between the middles of blocks."""
     middles = (np.arange(len(gains)) + 0.5) * BLOCK
-    return np.interp(np.arange(samples), middles, gains).astype(np.float32)
+    for span in _spans(mix.shape[1]):
+        mix[:, span] *= np.interp(np.arange(span.start, span.stop), middles, gains).astype(np.float32)
+
+
+def _spans(samples: int) -> Iterator[slice]:
+    """Cut time into pieces of a few seconds, so that passing values stay small."""
+    for start in range(0, samples, SPAN):
+        yield slice(start, min(start + SPAN, samples))

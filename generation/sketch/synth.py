@@ -107,30 +107,29 @@ def render(performance: Performance, duration_s: float, sample_rate: int = SAMPL
     """Return stereo sound, float32 [2, round(duration_s * sample_rate)], peaks below -1 dBFS."""
     samples = round(duration_s * sample_rate)
     ensemble = ENSEMBLES[performance.genre]
-    mix = _play_drums(performance, samples, sample_rate) * _gain(ensemble.drums_db)
+    kicks_s = [hit.start_s for hit in performance.hits if hit.drum == "kick"]
+    mix = _play_drums(performance, samples, sample_rate)
+    mix *= _gain(ensemble.drums_db)
     wet = mix * np.float32(ensemble.drums_room)
-    ducking = _ducking(performance, ensemble, samples, sample_rate)
     for part in ("bass", "keys", "melody"):
         channel: Channel = getattr(ensemble, part)
         notes = [note for note in performance.notes if note.part == part]
         if notes:
             signal = _play_channel(channel, notes, performance, samples, sample_rate)
-            if part != "melody":
-                signal *= ducking
+            if ensemble.pump and part != "melody":
+                signal *= pump(kicks_s, samples, ensemble.pump, sample_rate)
             mix += signal
-            wet += signal * np.float32(channel.room)
+            signal *= np.float32(channel.room)
+            wet += signal
     room = impulse_response(ensemble.room_decay_s, ensemble.room_brightness_hz, sample_rate)
     mix = convolve((mix, band(*AUDIBLE_HZ, sample_rate)), (wet, room))
-    return _closed(master(mix, sample_rate), sample_rate)
+    master(mix, sample_rate)
+    _close(mix, sample_rate)
+    return mix
 
 
 def _gain(decibels: float) -> np.float32:
     return np.float32(10 ** (decibels / 20))
-
-
-def _ducking(performance: Performance, ensemble: Ensemble, samples: int, sample_rate: int) -> Sound:
-    kicks_s = [hit.start_s for hit in performance.hits if hit.drum == "kick"] if ensemble.pump else []
-    return pump(kicks_s, samples, ensemble.pump, sample_rate)
 
 
 def _play_drums(performance: Performance, samples: int, sample_rate: int) -> Sound:
@@ -151,14 +150,16 @@ def _play_channel(
 ) -> Sound:
     signal = _play_notes(channel, notes, samples, sample_rate)
     if channel.drive:
-        signal = convolve((overdrive(signal, channel.drive), band(*CABINET_HZ, sample_rate)))
+        overdrive(signal, channel.drive)
+        signal = convolve((signal, band(*CABINET_HZ, sample_rate)))
     if channel.chorus:
-        signal = chorus(signal, channel.chorus, sample_rate)
+        chorus(signal, channel.chorus, sample_rate)
     if channel.tremolo:
-        signal = tremolo(signal, channel.tremolo, 5.1, sample_rate)
+        tremolo(signal, channel.tremolo, 5.1, sample_rate)
     if channel.echo:
-        signal = echo(signal, 0.75 * 60 / performance.beats_per_minute, channel.echo, sample_rate)
-    return signal * _gain(channel.gain_db)
+        echo(signal, 0.75 * 60 / performance.beats_per_minute, channel.echo, sample_rate)
+    signal *= _gain(channel.gain_db)
+    return signal
 
 
 def _play_notes(channel: Channel, notes: list[Note], samples: int, sample_rate: int) -> Sound:
@@ -206,8 +207,7 @@ def _add(signal: Sound, wave: Sound, start: int, pan: float) -> None:
         span[channel] += wave[: span.shape[1]] * np.float32(gain * np.sqrt(2))
 
 
-def _closed(mix: Sound, sample_rate: int) -> Sound:
+def _close(mix: Sound, sample_rate: int) -> None:
     """Fade the end, whatever still sounds."""
     fade = min(round(CLOSING_FADE_S * sample_rate), mix.shape[1])
     mix[:, mix.shape[1] - fade :] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32)) ** 2
-    return mix
