@@ -12,17 +12,19 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, render
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from generation.models import Conflict, GenerationJob, Preset, QueueFull, Sample, Worker
-from generation.templatetags.studio import clock, short
-from generation.views.library import record_context
+from generation.templatetags.studio import clock, level, short
+from generation.views.library import SHOWN_DESCENDANTS
 from generation.views.samples import sound
+from latents.admin import LatentRecordAdmin
 from latents.errors import LatentError
+from latents.lineage import ancestors, descendants
 from latents.models import LatentRecord
 
 Row = TypeVar("Row", bound=Model)
@@ -74,15 +76,19 @@ class GenerationJobAdmin(ReadOnlyAdmin[GenerationJob]):
     def runs(self, job: GenerationJob) -> str:
         return f"{job.model_calls} of {job.steps}"
 
-    @admin.action(description="Cancel")
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Say who may use the actions: the rows themselves are nobody's to edit."""
+        return bool(request.user.has_perm("generation.change_generationjob"))
+
+    @admin.action(description="Cancel", permissions=["steer"])
     def cancel(self, request: HttpRequest, jobs: QuerySet[GenerationJob]) -> None:
         _for_each(request, jobs, GenerationJob.request_cancel, "cancelled")
 
-    @admin.action(description="Retry, for their owners")
+    @admin.action(description="Retry, for their owners", permissions=["steer"])
     def retry(self, request: HttpRequest, jobs: QuerySet[GenerationJob]) -> None:
         _for_each(request, jobs, GenerationJob.retry, "queued again")
 
-    @admin.action(description="Delete, with ten minutes to undo")
+    @admin.action(description="Delete (can be undone for ten minutes)", permissions=["steer"])
     def delete_softly(self, request: HttpRequest, jobs: QuerySet[GenerationJob]) -> None:
         _for_each(request, jobs, GenerationJob.delete_softly, "deleted")
 
@@ -99,28 +105,14 @@ class SampleAdmin(ReadOnlyAdmin[Sample]):
     )  # fmt: skip
 
     def get_urls(self) -> list[URLPattern]:
-        own = [
-            path("<uuid:sample_id>/sound/", self.admin_site.admin_view(self.sound), name="generation_sample_sound"),
-            path("of/<uuid:latent_id>/", self.admin_site.admin_view(self.record), name="generation_record"),
-        ]
-        return own + super().get_urls()
+        sound = self.admin_site.admin_view(self.sound)
+        return [path("<uuid:sample_id>/sound/", sound, name="generation_sample_sound"), *super().get_urls()]
 
     def sound(self, request: Any, sample_id: UUID) -> HttpResponseBase:
         """Play any owner's sample to whoever may see samples here."""
-        self._require_view(request)
-        return sound(request, get_object_or_404(Sample.objects.select_related("job"), pk=sample_id))
-
-    def record(self, request: HttpRequest, latent_id: UUID) -> HttpResponse:
-        """Show a record of latents with its sounds and its lineage."""
-        self._require_view(request)
-        record = get_object_or_404(LatentRecord.objects.select_related("owner"), pk=latent_id)
-        sounds = Sample.objects.filter(latent=record).order_by("latent_index", "created_at")
-        context = self.admin_site.each_context(request) | record_context(record) | {"sounds": sounds}
-        return render(request, "admin/generation/record.html", context | {"title": f"Latent {record.pk}"})
-
-    def _require_view(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):
             raise PermissionDenied
+        return sound(request, get_object_or_404(Sample.objects.select_related("job"), pk=sample_id))
 
     @admin.display(ordering="job__owner")
     def owner(self, sample: Sample) -> str:
@@ -132,18 +124,11 @@ class SampleAdmin(ReadOnlyAdmin[Sample]):
 
     @admin.display(description="latent")
     def latent_page(self, sample: Sample) -> SafeString | str:
-        if sample.latent_id is None:
-            return "–"
-        return format_html(
-            '<a href="{}">{}</a>', reverse("admin:generation_record", args=[sample.latent_id]), short(sample.latent_id)
-        )
+        return _link(sample.latent_id) if sample.latent_id else "–"
 
     @admin.display(description="")
     def player(self, sample: Sample) -> SafeString:
-        return format_html(
-            '<audio controls preload="none" src="{}"></audio>',
-            reverse("admin:generation_sample_sound", args=[sample.pk]),
-        )
+        return _player(sample)
 
 
 @admin.register(Worker)
@@ -163,3 +148,44 @@ class PresetAdmin(admin.ModelAdmin[Preset]):
 
     def has_change_permission(self, request: HttpRequest, obj: Preset | None = None) -> bool:
         return False
+
+
+class PlayableRecordAdmin(LatentRecordAdmin):
+    """Latents with what only this app knows of them: the sound that was made of them, and whom it came through."""
+
+    def get_fields(self, request: HttpRequest, obj: LatentRecord | None = None) -> tuple[str, ...]:
+        picture, *others = LatentRecordAdmin.fields
+        return (picture, "sounds", "lineage", *others)
+
+    get_readonly_fields = get_fields
+
+    @admin.display(description="sound")
+    def sounds(self, record: LatentRecord) -> SafeString | str:
+        samples = Sample.objects.filter(latent=record, purged_at=None).order_by("latent_index", "created_at")
+        rows = ((sample.index + 1, sample.seed, _player(sample)) for sample in samples)
+        return format_html_join("", "<p>Sample {}, seed {}</p>{}", rows) or "none"
+
+    @admin.display(description="lineage")
+    def lineage(self, record: LatentRecord) -> SafeString:
+        line = [relative.record for relative in reversed(ancestors(record))]
+        line += [record, *(relative.record for relative in descendants(record, limit=SHOWN_DESCENDANTS))]
+        rows = ((_link(one.pk), _level(one), one.caption[:60]) for one in line)
+        return format_html("<ol>{}</ol>", format_html_join("", "<li>{} {} {}</li>", rows))
+
+
+admin.site.unregister(LatentRecord)
+admin.site.register(LatentRecord, PlayableRecordAdmin)
+
+
+def _level(record: LatentRecord) -> str:
+    return "from noise" if record.parent_level is None else f"resumed at {level(record.parent_level)}"
+
+
+def _link(latent_id: UUID) -> SafeString:
+    url = reverse("admin:latents_latentrecord_change", args=[latent_id])
+    return format_html('<a href="{}">{}</a>', url, short(latent_id))
+
+
+def _player(sample: Sample) -> SafeString:
+    url = reverse("admin:generation_sample_sound", args=[sample.pk])
+    return format_html('<audio controls preload="none" src="{}"></audio>', url)
