@@ -94,9 +94,11 @@ document.addEventListener("htmx:responseError", ({ detail }) => {
   toast.append(make("p", { textContent: `The studio answered with an error (${detail.xhr.status}).` }));
   $("#toasts").append(toast);
 });
-document.addEventListener("htmx:afterSettle", ({ detail }) => {
-  const wrong = detail.elt.matches?.("#console") && $("[aria-invalid=true]", detail.elt);
-  if (wrong) wrong.focus();
+// A refused form leads to what is wrong with it; on a phone, an accepted one to the new card far below.
+document.addEventListener("htmx:afterSettle", ({ target, detail }) => {
+  if (detail.requestConfig?.path !== "/generation/generate") return;
+  if (target.matches?.("#console")) $("[aria-invalid=true]", target)?.focus();
+  if (target.matches?.(".job")) target.scrollIntoView({ block: "nearest" });
 });
 
 // Players: a button and the waveform as a slider in place of the browser's own controls; one plays at a time.
