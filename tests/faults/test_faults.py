@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from django.db.models.functions import Now
 
 from generation import tasks
-from generation.models import GenerationJob, Sample, Worker
+from generation.models import Conflict, GenerationJob, Sample, Worker
 from latents.models import LatentHold
 from tests.faults.conftest import RunningWorker, ended, eventually, reload
 
@@ -252,20 +253,22 @@ class TestStop:
         assert (reload(job).status, reload(job).attempts) == (Status.QUEUED, 0)
 
 
-def test_cancel_at_any_moment_ends_the_job_one_way_or_the_other(start_worker: Start, submit: Submit) -> None:
-    from generation.models import Conflict
-
+@pytest.mark.parametrize("moments", [12, pytest.param(1000, marks=pytest.mark.long)])
+def test_cancel_at_any_moment_ends_the_job_one_way_or_the_other(
+    start_worker: Start, submit: Submit, moments: int
+) -> None:
     start_worker(slow=[0.01])
+    luck = random.Random(1)
     was_accepted = {}
-    for moment in range(12):
+    for _ in range(moments):
         job = submit(inference_steps=8)
-        time.sleep(moment * 0.04)
+        time.sleep(luck.uniform(0, 0.45))
         try:
             reload(job).request_cancel()
             was_accepted[job] = True
         except Conflict:
             was_accepted[job] = False
-    eventually(lambda: ended(*was_accepted))
+    eventually(lambda: ended(*was_accepted), patience_s=60)
     for job, accepted in was_accepted.items():
         assert reload(job).status == (Status.CANCELLED if accepted else Status.SUCCEEDED)
         assert job.samples.count() == (0 if accepted else 1)
