@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from generation import variants
 from generation.sketch.composer import Brief, Prompt, compose, draw_brief, write_prompt
 from generation.sketch.drum_kits import stroke
 from generation.sketch.performance import perform
@@ -30,7 +31,7 @@ from generation.sketch.synth import SAMPLE_RATE, render
 from tests.benchmarks.detector import Detector, Heard, Truth, grid_share, is_tempo, listen
 
 WEIGHTS = Path("generation/sketch/weights")
-STEPS, GUIDANCE, SHIFT = 20, 3.0, 1.0  # Sketch's defaults
+DEFAULTS = variants.DEFAULTS["sketch"]
 HELD_OUT_SEED = 3_000_000  # training draws below 1,000,000 and chooses its best weights on 1,000,000 to 1,000,100
 EXAMPLES_SEED = 4_000_000
 EXAMPLES = 300  # pieces that the detector learns from
@@ -139,9 +140,9 @@ def dream(case: Case, weights: Path, duration_s: float, seed: int) -> NDArray[np
         bpm=case.prompt.bpm,
         keyscale=case.prompt.keyscale,
         timesignature=case.prompt.timesignature,
-        num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE,
-        shift=SHIFT,
+        num_inference_steps=DEFAULTS.steps,
+        guidance_scale=DEFAULTS.guidance,
+        shift=DEFAULTS.shift,
         generator=torch.Generator().manual_seed(case.number + 7919 * seed),
         output_type="latent",
     ).audios[0]
