@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 # One thread per process: torch then gives the same bits on every machine, and parallel tests do not fight for cores.
-test check scale: export OMP_NUM_THREADS := 1
+test check scale faults soak: export OMP_NUM_THREADS := 1
 # The checks import the settings, which make the data folder.
 check: export REPRISE_DATA := $(VENV)/check
 
-.PHONY: run test check bench scale
+.PHONY: run test check bench scale faults soak
 .DEFAULT_GOAL := run
 
 run: $(VENV)/installed
@@ -30,6 +30,13 @@ check: $(VENV)/installed-for-tests
 scale: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m "" tests/scale $(ARGS)
 	TEST_STACK=scale $(BIN)/python -m pytest tests/generation tests/latents tests/resumeapp tests/faults $(ARGS)
+
+# All that can go wrong on one machine, also what takes minutes; then everything at once, for ten.
+faults: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -m "" tests/faults --ignore tests/faults/test_soak.py $(ARGS)
+
+soak: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -m long --capture=no tests/faults/test_soak.py $(ARGS)
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.benchmarks $(ARGS)
