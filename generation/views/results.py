@@ -14,9 +14,6 @@ from latents.models import UNDO_WINDOW
 
 PAGE_SIZE = 8
 
-# A card needs to know of a latent whether it lives; its parameters and schedule may be long.
-_UNSHOWN = [f"latent__{field}" for field in ("caption", "params", "schedule", "runtime", "seeds", "item_digests")]
-
 
 def not_gone() -> Q:
     """Select what is there, or was deleted so lately that it can be brought back."""
@@ -24,7 +21,7 @@ def not_gone() -> Q:
 
 
 def with_samples(jobs: QuerySet[GenerationJob]) -> QuerySet[GenerationJob]:
-    samples = Sample.objects.filter(not_gone()).select_related("latent").defer(*_UNSHOWN).order_by("index")
+    samples = Sample.objects.filter(not_gone()).order_by("index")
     return jobs.prefetch_related(Prefetch("samples", samples))
 
 

@@ -58,7 +58,7 @@ def file_name(sample: Sample) -> str:
 @vary_on_headers("Accept", "HX-Request")
 @states_refusals
 def delete(request: StudioRequest, sample_id: UUID) -> HttpResponseBase:
-    sample = get_object_or_404(Sample.objects.visible_to(request.user).select_related("job", "latent"), pk=sample_id)
+    sample = get_object_or_404(Sample.objects.visible_to(request.user).select_related("job"), pk=sample_id)
     sample.delete_softly()
     undo = reverse("generation:undelete_sample", args=[sample.pk])
     said = f"Sample {sample.index + 1} deleted"
@@ -76,7 +76,7 @@ def delete(request: StudioRequest, sample_id: UUID) -> HttpResponseBase:
 @states_refusals
 def undelete(request: StudioRequest, sample_id: UUID) -> HttpResponseBase:
     samples = Sample.objects.filter(not_gone(), job__owner=request.user, job__deleted_at=None)
-    sample = get_object_or_404(samples.select_related("job", "latent"), pk=sample_id)
+    sample = get_object_or_404(samples.select_related("job"), pk=sample_id)
     sample.undelete()
     if wants_json(request):
         return JsonResponse(sample_json(sample))

@@ -13,7 +13,7 @@ function startToast(toast) {
   const close = make("button", { type: "button", className: "quiet", textContent: "×", ariaLabel: "Dismiss" });
   close.addEventListener("click", () => toast.remove());
   toast.append(close);
-  $("form", toast)?.addEventListener("submit", () => setTimeout(() => toast.remove()));
+  $("[formaction]", toast)?.addEventListener("click", () => setTimeout(() => toast.remove()));
   if (toast.matches(".error")) return;
   let timer;
   const start = () => { timer = setTimeout(() => toast.remove(), TOAST_MS); };
