@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -83,14 +82,12 @@ def save_raw(
     except InvalidProvenance as error:
         raise InvalidLatents(f"The latents' provenance cannot be stored: {error}") from error
     content = tensorfile.build(tensors, metadata)
-    with ThreadPoolExecutor(1) as disk:  # it takes its time to sync: hash and draw meanwhile
-        name = disk.submit(_storage().save, f"{now:%Y-%m}/{record_id}.safetensors", ContentFile(content))
-        drawing = heatmap.draw(tensors["latents"].to_numpy())
-        record = _describe(tensors["latents"], provenance)
-        record.size_bytes, record.sha256 = len(content), sha256(content).hexdigest()
-        record.item_digests = [_digest([t.item(i) for t in tensors.values()]) for i in range(record.batch_size)]
-    record.id, record.owner, record.file = record_id, owner, name.result()
-    record.created_at, record.expires_at = now, default_expiry(now, ttl)
+    drawing = heatmap.draw(tensors["latents"].to_numpy())
+    record = _describe(tensors["latents"], provenance)
+    record.id, record.owner, record.created_at, record.expires_at = record_id, owner, now, default_expiry(now, ttl)
+    record.size_bytes, record.sha256 = len(content), sha256(content).hexdigest()
+    record.item_digests = [_digest([t.item(i) for t in tensors.values()]) for i in range(record.batch_size)]
+    record.file = _storage().save(f"{now:%Y-%m}/{record_id}.safetensors", ContentFile(content))
     with transaction.atomic():
         record.save(force_insert=True)
         HeatMap.objects.create(record=record, thumbnail=drawing.thumbnail, picture=drawing.picture)

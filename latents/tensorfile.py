@@ -10,19 +10,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 # safetensors itself allows 100 MB; a record's provenance takes a few kilobytes.
 MAX_HEADER_BYTES = 1 << 20
 MAX_DIMENSION = 1 << 31
 
-DTYPES = ("float32", "float16", "bfloat16")
 _CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+DTYPES = tuple(_CODES)
 _DTYPES = {code: dtype for dtype, code in _CODES.items()}
+_NUMPY_DTYPES = {"float32": "<f4", "float16": "<f2"}
 _VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -43,20 +43,16 @@ class RawTensor:
         return self.data[index * item_bytes : (index + 1) * item_bytes]
 
     def is_finite(self) -> bool:
-        import numpy as np
-
         if self.dtype == "bfloat16":  # unknown to numpy; the exponent is all ones for inf and NaN only
             return not bool(((np.frombuffer(self.data, "<u2") & 0x7F80) == 0x7F80).any())
-        return bool(np.isfinite(np.frombuffer(self.data, _numpy_dtype(self.dtype))).all())
+        return bool(np.isfinite(np.frombuffer(self.data, _NUMPY_DTYPES[self.dtype])).all())
 
     def to_numpy(self) -> NDArray[np.float32]:
         """Return the values as float32, without a copy where they are so already."""
-        import numpy as np
-
         if self.dtype == "bfloat16":  # the upper half of a float32
             values = (np.frombuffer(self.data, "<u2").astype("<u4") << 16).view("<f4")
         else:
-            values = np.frombuffer(self.data, _numpy_dtype(self.dtype)).astype("<f4", copy=False)
+            values = np.frombuffer(self.data, _NUMPY_DTYPES[self.dtype]).astype("<f4", copy=False)
         return values.reshape(self.shape)
 
 
@@ -170,7 +166,3 @@ def _check_cover(tensors: Mapping[str, TensorPlace], data_start: int, size_bytes
         covered = place.end
     if covered != size_bytes:
         raise InvalidTensorFile(f"it has {size_bytes} bytes, its header says {covered}")
-
-
-def _numpy_dtype(dtype: str) -> str:
-    return {"float32": "<f4", "float16": "<f2"}[dtype]
