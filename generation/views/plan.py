@@ -71,11 +71,21 @@ class ResumePanel:
 
     @property
     def seconds(self) -> float | None:
-        plan, record, variant = self.form.plan, self.record, self.form.variant
-        if plan is None:
+        """How long it would take; None while nothing is known."""
+        if self.form.plan is None:
             return None
-        length = record.frames if record and self.resumes else variant.frames_for(DEFAULT_DURATION_S)
-        return estimate_seconds(variant.name, model_calls=plan.model_calls, frames=length)
+        variant = self.form.variant
+        frames = self.record.frames if self.record and self.resumes else variant.frames_for(self._duration_s)
+        return estimate_seconds(variant.name, model_calls=self.form.plan.model_calls, frames=frames)
+
+    @property
+    def _duration_s(self) -> float:
+        """The duration that was sent along, which is not for this form to judge."""
+        try:
+            asked = float(self.form.data.get("duration", ""))
+        except ValueError:
+            return DEFAULT_DURATION_S
+        return asked if 1 <= asked <= self.form.variant.max_duration_s else DEFAULT_DURATION_S
 
     @property
     def sentence(self) -> str:

@@ -227,6 +227,16 @@ def test_plan_says_how_long_it_takes_once_that_is_known(client: Client, finished
     assert "starts at 0.50, 2 of 4 steps, under 1 s" in text(client.get("/generation/plan", query, headers=HTMX))
 
 
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [("1", 2.5), ("2", 5.0), ("", 75.0), ("nonsense", 75.0), ("nan", 75.0), ("1e9", 75.0)]
+)
+def test_whole_run_is_estimated_for_the_duration_that_was_asked(
+    client: Client, finished: GenerationJob, duration: str, seconds: float
+) -> None:
+    plan = client.get("/generation/plan", {"duration": duration}, headers=JSON).json()
+    assert plan["seconds"] == pytest.approx(seconds / 2)  # two samples took that long
+
+
 @pytest.mark.parametrize(("query", "status"), [({"init_latent_id": str(uuid4())}, 404), ({"t_start": "0.5"}, 422)])
 def test_impossible_plan_is_refused(client: Client, query: dict[str, str], status: int) -> None:
     response = client.get("/generation/plan", query, headers=JSON)
