@@ -481,14 +481,18 @@ class GenerationJob(models.Model):
             pk=self.pk, fence=self.fence, cancel_requested=self.cancel_requested
         )
         if not self.cancel_requested and self.attempts < MAX_ATTEMPTS:
-            return bool(gone.update(status=self.Status.QUEUED, **self._nobodys()))
-        ending = self._ending(self.Status.CANCELLED if self.cancel_requested else self.Status.FAILED)
-        error = "" if self.cancel_requested else self._died_error()
+            changes = {"status": self.Status.QUEUED, **self._nobodys()}
+        elif self.cancel_requested:
+            changes = self._ending(self.Status.CANCELLED)
+        else:
+            changes = self._ending(self.Status.FAILED) | {"error": self._died_error()}
         with transaction.atomic():
-            ended = gone.update(**ending, error=error)
-            if ended:
+            if not gone.update(**changes):
+                return False
+            if changes["status"] != self.Status.QUEUED:
                 LatentHold.objects.release(self.pk)
-        return bool(ended)
+        self.status = changes["status"]
+        return True
 
     def _died_error(self) -> str:
         doing = {

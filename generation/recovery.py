@@ -35,7 +35,6 @@ def reap() -> int:
         if not job.reap():
             continue
         reaped += 1
-        job.refresh_from_db()
         logger.warning("Job %s: its worker has gone quiet in attempt %d; now %s", job.pk, job.attempts, job.status)
         if job.status == GenerationJob.Status.QUEUED:
             wake(job.queue)

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Final
@@ -23,10 +24,9 @@ from django.db import Error, connections
 
 from generation import recovery, worker
 from generation.cluster import run_cluster
-from generation.models import Worker
+from generation.models import ClaimLost, Worker
 from generation.processes import bind_children_to_parents, fork_group, kill_group
 from generation.tasks import wake_worker
-from generation.worker import persistently
 from resumeapp import logs
 
 logger = logging.getLogger(__name__)
@@ -110,8 +110,10 @@ class Supervisor:
             self._attend_to_waiting()
             if recovery.is_turn_to_prune():
                 self.pruning = fork_group(recovery.prune)
-        except Error:
-            logger.warning("The database does not answer", exc_info=True)
+        except ClusterFailed:
+            raise
+        except Exception:  # the cluster goes on with its work whatever happens here, most often to the database
+            logger.warning("The supervisor could not look after its jobs", exc_info=True)
             connections.close_all()
 
     def _attend_to_waiting(self) -> None:
@@ -167,10 +169,19 @@ class Supervisor:
                 ends = min(ends, time.monotonic() + STOP_IDLE_S)
             time.sleep(0.05)
         kill_group(self.cluster)
-        cut_short = list(self.row.jobs.running())
-        for job in cut_short:
-            persistently(job.release)
-        return 1 if cut_short else 0
+        return 1 if self._put_back() else 0
+
+    def _put_back(self) -> bool:
+        """Put back what the dead cluster was working on; if that fails, its lease runs out."""
+        try:
+            cut_short = list(self.row.jobs.running())
+            for job in cut_short:
+                with suppress(ClaimLost):
+                    job.release()
+        except Error:
+            logger.warning("The running job could not be put back", exc_info=True)
+            return True
+        return bool(cut_short)
 
 
 def _resident_bytes(pid: int) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from django.conf import settings
+from django.db import Error
 from django_q.tasks import async_task
 
 from generation import takes, worker
@@ -39,15 +40,20 @@ EXPLAINED = (
 def wake(queue: str) -> None:
     """Tell the workers that serve this queue that a job waits in it. Never raises: the supervisors say it again."""
     try:
-        for variant in set(Worker.objects.live().serving(queue).values_list("variant", flat=True)):
-            wake_worker(variant)
-    except Exception:
-        logger.exception("No worker could be woken for %s", queue)
+        variants = set(Worker.objects.live().serving(queue).values_list("variant", flat=True))
+    except Error:
+        logger.warning("Nobody could be woken for %s", queue, exc_info=True)
+        return
+    for variant in variants:
+        wake_worker(variant)
 
 
 def wake_worker(variant: str) -> None:
-    """Send a message to the workers of this variant, the empty one being every variant; one of them gets it."""
-    async_task("generation.tasks.drain", variant, cluster=variant or settings.Q_CLUSTER["name"])
+    """Send a message that one of the workers of this variant gets, the empty one being every variant. Never raises."""
+    try:
+        async_task("generation.tasks.drain", variant, cluster=variant or settings.Q_CLUSTER["name"])
+    except Exception:  # each broker has errors of its own
+        logger.warning("No message could be sent to the workers of %s", variant or "every variant", exc_info=True)
 
 
 def drain(variant: str) -> None:

@@ -310,6 +310,7 @@ class TestWake:
         Worker.objects.create(host="here", pid=1)
         monkeypatch.setattr(tasks, "async_task", broken)
         tasks.wake("tiny")
+        tasks.wake_worker("tiny")
 
 
 def test_twenty_threads_claim_each_job_once(submit: Callable[..., GenerationJob]) -> None:
