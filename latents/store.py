@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import IO, TYPE_CHECKING
 
 from django.contrib.auth.models import User
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, storages
 from django.db import transaction
 from django.utils import timezone
@@ -145,7 +145,7 @@ def verify(record: LatentRecord) -> None:
     record.note_damage("")
 
 
-def open_file(record: LatentRecord) -> IO[bytes]:
+def open_file(record: LatentRecord) -> File[bytes]:
     """Open the stored file, which is the portable file as well. Raises LatentFileMissing."""
     if not record.file:  # pruned
         raise LatentFileMissing(record.pk)

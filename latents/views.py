@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
@@ -25,6 +25,7 @@ from latents.models import HeatMap, LatentRecord
 from latents.portable import import_file
 from resumeapp.answers import refuse, see_other
 from resumeapp.middleware import wants_json
+from resumeapp.ranges import serve
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
@@ -103,11 +104,12 @@ def undelete(request: HttpRequest, latent_id: UUID) -> HttpResponse:
 def download(request: HttpRequest, latent_id: UUID) -> HttpResponseBase:
     record = LatentRecord.objects.find(latent_id, _user(request))
     store.check(record)
-    return FileResponse(
+    return serve(
+        request,
         store.open_file(record),
-        as_attachment=True,
-        filename=f"latent-{record.pk}.safetensors",
         content_type="application/octet-stream",
+        etag=f'"{record.sha256}"',
+        download_as=f"latent-{record.pk}.safetensors",
     )
 
 

@@ -14,11 +14,11 @@ from django.views.decorators.vary import vary_on_headers
 from generation.audio import MEDIA_TYPES
 from generation.downloads import open_audio
 from generation.models import Sample
-from generation.ranges import serve
 from generation.views.answers import StudioRequest, states_refusals
 from generation.views.results import not_gone, sample_json
 from resumeapp.answers import see_other, toast
 from resumeapp.middleware import wants_json
+from resumeapp.ranges import serve
 
 SAMPLE = "generation/_sample.html"
 _LONGEST_NAME = 40

@@ -159,6 +159,15 @@ def test_download_is_the_portable_file(client: Client, record: LatentRecord) -> 
     assert int(response["Content-Length"]) == record.size_bytes
 
 
+def test_download_that_broke_off_can_be_taken_up_again(client: Client, record: LatentRecord) -> None:
+    whole = client.get(url("download", record)).getvalue()
+    rest = {"range": "bytes=100-", "if-range": f'"{record.sha256}"'}
+    part = client.get(url("download", record), headers=rest)
+    assert (part.status_code, part.getvalue()) == (206, whole[100:])
+    assert part["Content-Range"] == f"bytes 100-{len(whole) - 1}/{len(whole)}"
+    assert client.get(url("download", record), headers={"range": f"bytes={len(whole)}-"}).status_code == 416
+
+
 @pytest.mark.parametrize(("damage", "status"), [("missing", 404), ("truncated", 422)])
 def test_download_says_what_is_wrong(client: Client, record: LatentRecord, damage: str, status: int) -> None:
     path = Path(storages["latents"].path(record.file))

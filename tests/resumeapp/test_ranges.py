@@ -7,7 +7,7 @@ from django.core.files.base import ContentFile, File
 from django.http import HttpResponseBase
 from django.test import RequestFactory
 
-from generation.ranges import Unsatisfiable, parse_range, serve
+from resumeapp.ranges import Unsatisfiable, parse_range, serve
 
 CONTENT = bytes(range(100))
 
