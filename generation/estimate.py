@@ -16,7 +16,7 @@ def estimate_seconds(model_variant: str, *, model_calls: int, frames: int, batch
     """
     recent = GenerationJob.objects.filter(
         model_variant=model_variant, status=GenerationJob.Status.SUCCEEDED, model_calls__gt=0, latent__isnull=False
-    ).order_by("-created_at")
+    ).order_by("-finished_at")
     runs = [
         (timing["denoise"] / (calls * amount), (timing.get("store", 0.0) + timing["decode"]) / amount)
         for timing, calls, run_frames, run_batch in recent.values_list(

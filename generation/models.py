@@ -285,6 +285,7 @@ class GenerationJob(models.Model):
             models.Index(fields=["owner", "-created_at", "-id"], name="job_newest_of_owner"),
             models.Index(fields=["created_at", "id"], name="job_queued", condition=Q(status="queued")),
             models.Index(fields=["lease_until"], name="job_running", condition=Q(status="running")),
+            models.Index(fields=["-finished_at"], name="job_finished"),
         ]
 
     def __str__(self) -> str:

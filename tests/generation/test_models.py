@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import Count, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
@@ -504,3 +506,21 @@ class TestChore:
         assert turns == [True, False, False]
         Chore.objects.update(due_at=Now() - timedelta(seconds=1))
         assert Chore.take("sweep", every=timedelta(hours=1))
+
+
+RECENT = GenerationJob.objects.filter(finished_at__gt=timezone.now())
+PLANS = [
+    # (index, query, who asks)
+    ("job_newest_of_owner", GenerationJob.objects.filter(owner=1).order_by("-created_at", "-id")[:9], "the studio"),
+    ("job_queued", GenerationJob.objects.queued()[:10], "workers"),
+    ("job_running", GenerationJob.objects.expired(), "the supervisor"),
+    ("job_finished", RECENT.order_by().values("model_variant", "status").annotate(jobs=Count("id")), "metrics"),
+    ("job_finished", GenerationJob.objects.filter(status="succeeded").order_by("-finished_at")[:5], "estimates"),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's query plans")
+@pytest.mark.parametrize(("index", "query", "who"), PLANS)
+def test_query_uses_its_index(index: str, query: QuerySet[GenerationJob], who: str) -> None:
+    assert index in query.explain()
