@@ -9,10 +9,9 @@ from uuid import UUID
 from django import forms
 from django.core.exceptions import ValidationError
 
+from latents.provenance import CONTROL_CHARACTERS
 from latents.retention import longest_ttl, parse_ttl
 
-# C0, C1 and DEL, without tab and newline; and halves of surrogate pairs, which JSON can carry but no file can.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _KEY = re.compile(r"([A-G])([#b♯♭]?)[ -]?(major|minor)", re.IGNORECASE)
 
 
@@ -66,7 +65,7 @@ class Text(Typed, forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         text = str(super().to_python(value)).replace("\r\n", "\n").replace("\r", "\n")
-        if _CONTROL.search(text):
+        if CONTROL_CHARACTERS.search(text):
             raise ValidationError(self.error_messages["control"], code="control")
         return text
 

@@ -58,8 +58,10 @@ def _read_provenance(header: Header) -> Provenance:
 def _check_plausible(header: Header, provenance: Provenance) -> None:
     """Check what can be said before any of the tensors is read."""
     names = set(header.tensors)
-    if not {"latents"} <= names <= {"latents", "momentum"}:
-        raise InvalidTensorFile(f"it contains {', '.join(sorted(names)) or 'nothing'} instead of latents")
+    if "latents" not in names:
+        raise InvalidTensorFile("it contains no tensor 'latents'")
+    if names - {"latents", "momentum"}:
+        raise InvalidTensorFile("it contains more than 'latents' and 'momentum'")
     if "momentum" in names and provenance.checkpoint_step is None:
         raise InvalidTensorFile("only a checkpoint has momentum")
     for place in header.tensors.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,9 @@ VERSION = 1
 MAX_BATCH_SIZE = 16
 MAX_STEPS = 200
 MAX_SEED = 2**63 - 1
+# C0, C1 and DEL, without tab and newline, which a terminal would obey; and halves of surrogate pairs, which JSON can
+# carry but neither UTF-8 nor PostgreSQL.
+CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class InvalidProvenance(ValueError):
@@ -115,14 +118,11 @@ def _list_of(rule: _Rule, longest: int) -> _Rule:
 
 
 def _is_text(value: Any, shortest: int, longest: int) -> bool:
-    # Neither NUL nor half a surrogate pair can be stored by PostgreSQL or written as UTF-8.
-    if not isinstance(value, str) or not shortest <= len(value) <= longest or "\0" in value:
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, str) and shortest <= len(value) <= longest and not CONTROL_CHARACTERS.search(value)
 
 
 def _is_number(value: Any, lowest: float, highest: float) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and lowest <= value <= highest
+    return type(value) in (int, float) and lowest <= value <= highest  # false for NaN
 
 
 def _is_plain(value: Any) -> bool:
@@ -185,10 +185,12 @@ _PARENT = {
     "digest": _Rule("a SHA-256", lambda value: _is_text(value, 64, 64) and not set(value) - set("0123456789abcdef")),
 }
 _DOCUMENT = {
-    "version": _Rule(f"{VERSION}", lambda value: value == VERSION),
+    "version": _Rule(f"{VERSION}", lambda value: type(value) is int and value == VERSION),
     "id": _UUID,
     "created_at": _Rule("a time with its zone", _is_time),
-    "model_variant": _text(100, shortest=1),
+    "model_variant": _Rule(
+        "a name of 1 to 100 characters", lambda value: _is_text(value, 1, 100) and value.isprintable()
+    ),
     "frame_rate": _number(0.1, 1000),
     "caption": _text(2000),
     "seeds": _list_of(_whole(0, MAX_SEED + MAX_BATCH_SIZE), MAX_BATCH_SIZE),

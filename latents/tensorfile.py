@@ -134,18 +134,19 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _place(name: str, entry: Any, data_start: int) -> TensorPlace:
+    what = f"tensor {name[:40]!r}"  # not more of what a stranger wrote, and nothing that a terminal obeys
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise InvalidTensorFile(f"tensor '{name}' is not described as the format demands")
+        raise InvalidTensorFile(f"{what} is not described as the format demands")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise InvalidTensorFile(f"tensor '{name}' has dtype {dtype}, expected one of {', '.join(_DTYPES)}")
+        raise InvalidTensorFile(f"{what} has another dtype than {', '.join(_DTYPES)}")
     if not _is_list_of_sizes(shape, minimum=1):
-        raise InvalidTensorFile(f"tensor '{name}' has no possible shape")
+        raise InvalidTensorFile(f"{what} has no possible shape")
     if not _is_list_of_sizes(offsets, minimum=0) or len(offsets) != 2:
-        raise InvalidTensorFile(f"tensor '{name}' has no possible place")
+        raise InvalidTensorFile(f"{what} has no possible place")
     start, end = offsets
     if end - start != math.prod(shape) * _VALUE_BYTES[_DTYPES[dtype]]:
-        raise InvalidTensorFile(f"tensor '{name}' has {end - start} bytes, which is not what its shape needs")
+        raise InvalidTensorFile(f"{what} has {end - start} bytes, which is not what its shape needs")
     return TensorPlace(_DTYPES[dtype], tuple(shape), data_start + start, data_start + end)
 
 

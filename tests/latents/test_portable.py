@@ -98,9 +98,9 @@ def test_parent_that_is_another_one_is_not_linked(record: LatentRecord, alice: U
 
 LATENTS = random_latents()
 REFUSED_TENSORS: list[tuple[dict[str, torch.Tensor], str]] = [
-    ({}, "nothing instead of latents"),
-    ({"momentum": LATENTS}, "momentum instead of latents"),
-    ({"latents": LATENTS, "weights": LATENTS}, "latents, weights instead of latents"),
+    ({}, "no tensor 'latents'"),
+    ({"momentum": LATENTS}, "no tensor 'latents'"),
+    ({"latents": LATENTS, "weights": LATENTS}, "more than 'latents' and 'momentum'"),
     ({"latents": LATENTS, "momentum": LATENTS}, "only a checkpoint has momentum"),
     ({"latents": LATENTS[0]}, r"must be \[batch, frames, channels\]"),
     ({"latents": torch.zeros(17, 1, 1)}, "of at most"),
