@@ -161,17 +161,8 @@ class PlanForm(forms.Form):
         return None
 
     def _refuse_mismatch(self, record: LatentRecord, variant: Variant) -> None:
-        shapes_fit = (record.channels, record.frame_rate) == (variant.channels, variant.frame_rate)
-        if record.model_variant != variant.name and not (record.model_variant == "unknown" and shapes_fit):
-            message = (
-                f"Latent model mismatch: generated with '{record.model_variant}', current model is '{variant.name}'"
-            )
-            self.add_error("init_latent_id", ValidationError(message, code="latent"))
-        elif record.frames > variant.frames_for(variant.max_duration_s):
-            message = (
-                f"Latent '{record.pk}' is longer than the {variant.max_duration_s:g} s that '{variant.name}' makes"
-            )
-            self.add_error("init_latent_id", ValidationError(message, code="latent"))
+        if mismatch := _mismatch(record, variant):
+            self.add_error("init_latent_id", ValidationError(mismatch, code="latent"))
 
     def _refuse_resume_without_latent(self) -> None:
         t_start = self.cleaned_data.get("t_start")
@@ -361,6 +352,22 @@ class GenerationForm(PlanForm):
         if level < 1 - LEVEL_TOLERANCE:
             self.initial["duration"] = requested_duration_s(record)
             self._lock_duration()
+
+
+def _mismatch(record: LatentRecord, variant: Variant) -> str:
+    """Return why this variant cannot take up a latent, or nothing if it can."""
+    shape, wanted = (record.channels, record.frame_rate), (variant.channels, variant.frame_rate)
+    is_unknown_but_fits = record.model_variant == "unknown" and shape == wanted
+    if record.model_variant != variant.name and not is_unknown_but_fits:
+        return f"Latent model mismatch: generated with '{record.model_variant}', current model is '{variant.name}'"
+    if shape != wanted:  # an imported file says what it likes, and the name may have stood for another model
+        return (
+            f"Latent '{record.pk}' does not fit '{variant.name}': it has {shape[0]} channels at {shape[1]:g} frames/s, "
+            f"the model {wanted[0]} at {wanted[1]:g}"
+        )
+    if record.frames > variant.frames_for(variant.max_duration_s):
+        return f"Latent '{record.pk}' is longer than the {variant.max_duration_s:g} s that '{variant.name}' makes"
+    return ""
 
 
 def _or_default(value: Any, default: Any) -> Any:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
@@ -22,10 +21,11 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
+from django.db import Error, transaction
 
 from generation import audio
 from generation.downloads import audio_name, remove_audio, tags_for
-from generation.engine.schedule import Plan, PlanError, checkpoint_plan, plan
+from generation.engine.schedule import LEVEL_TOLERANCE, Plan, PlanError, checkpoint_plan, plan
 from generation.models import Sample
 from generation.variants import Variant, get_variant
 from latents import store
@@ -37,7 +37,7 @@ from latents.store import Parentage, Provenance
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from generation.engine.music_model import Checkpoint, MusicModel, Parent, Prompt
+    from generation.engine.music_model import Denoised, MusicModel, Parent, Prompt
 
 INSTRUMENTAL = "[Instrumental]"
 
@@ -163,7 +163,7 @@ def plan_take(
     if source is not None and source.kind == LatentRecord.Kind.CHECKPOINT:
         rest, ran = source.remaining_timesteps, source.schedule
         # An imported file may say anything.
-        if not all(higher > lower for higher, lower in pairwise([1.0, *rest, 0.0])):
+        if not all(higher - lower > LEVEL_TOLERANCE for higher, lower in pairwise([1.0, *rest, 0.0])):
             raise PlanError(f"Latent '{source.pk}' is damaged: its schedule does not fall from 1 to 0")
         return checkpoint_plan(steps, shift, t_start, rest=rest, ran_steps=ran["steps"], ran_shift=ran["shift"])
     return plan(steps, shift, 1.0 if t_start is None else t_start, variant.snap)
@@ -198,6 +198,10 @@ def _ignore(*_: object) -> None:
     pass
 
 
+def _once(write: Callable[[], None]) -> None:
+    write()
+
+
 def make_take(
     request: TakeRequest,
     *,
@@ -206,11 +210,13 @@ def make_take(
     on_step: Callable[[int, int], None] = _ignore,
     on_stored: Callable[[LatentRecord, LatentRecord | None], None] = _ignore,
     on_tile: Callable[[int, int], None] = _ignore,
+    insist: Callable[[Callable[[], None]], None] = _once,
 ) -> Take:
     """Make what was asked for; any of the callbacks may stop it by raising.
 
     `on_phase` hears "load", "denoise", "store" and "decode" as they begin, `on_step` the model calls done and their
-    number, `on_stored` the take's record and its checkpoint's once they are safe, `on_tile` the pieces of sound done.
+    number, `on_stored` the take's record and its checkpoint's in the transaction that inserts them, `on_tile` the
+    pieces of sound done. `insist` does that transaction, and may try it again.
     Raises WeightsMissing, NotEnoughMemory, a LatentError about the parent or the result, and DecodeOutOfMemory.
     """
     watch = _Stopwatch(on_phase)
@@ -232,10 +238,7 @@ def make_take(
         )
     with watch.phase("store"):
         provenance = _provenance(request, model, parent)
-        ttl = parse_ttl(request.latent_ttl) if request.latent_ttl else None
-        checkpoint = _store_checkpoint(denoised.checkpoint, provenance, owner, ttl)
-        record = store.save(denoised.latents, provenance, owner=owner, ttl=ttl)
-        on_stored(record, checkpoint)
+        record, checkpoint = _store_latents(request, denoised, provenance, owner, on_stored, insist)
     with watch.phase("decode"):
         samples = _make_samples(request, record, denoised.latents, model, on_tile)
     return Take(record, checkpoint, samples, watch.seconds)
@@ -336,13 +339,39 @@ def _parentage(request: TakeRequest, parent: Parent | None) -> Parentage | None:
     )
 
 
-def _store_checkpoint(
-    checkpoint: Checkpoint | None, provenance: Provenance, owner: User, ttl: timedelta | None
-) -> LatentRecord | None:
-    if checkpoint is None:
-        return None
-    provenance = replace(provenance, checkpoint_step=checkpoint.step)
-    return store.save(checkpoint.latents, provenance, owner=owner, momentum=checkpoint.momentum, ttl=ttl)
+def _store_latents(
+    request: TakeRequest,
+    denoised: Denoised,
+    provenance: Provenance,
+    owner: User,
+    on_stored: Callable[[LatentRecord, LatentRecord | None], None],
+    insist: Callable[[Callable[[], None]], None],
+) -> tuple[LatentRecord, LatentRecord | None]:
+    """Write the files, then all rows and what `on_stored` makes of them in one transaction: all or nothing."""
+    ttl = parse_ttl(request.latent_ttl) if request.latent_ttl else None
+    drafts: list[store.Draft] = []
+
+    def insert() -> None:
+        with transaction.atomic():
+            for draft in drafts:
+                draft.insert()
+            on_stored(record, checkpoint)
+
+    try:
+        drafts.append(store.write(denoised.latents, provenance, owner=owner, ttl=ttl))
+        record, checkpoint = drafts[0].record, None
+        if kept := denoised.checkpoint:
+            at_step = replace(provenance, checkpoint_step=kept.step)
+            drafts.append(store.write(kept.latents, at_step, owner=owner, momentum=kept.momentum, ttl=ttl))
+            checkpoint = drafts[1].record
+        insist(insert)
+    except Error:
+        raise  # the rows may be there all the same, if only the answer was lost
+    except BaseException:
+        for draft in drafts:
+            draft.discard()
+        raise
+    return record, checkpoint
 
 
 def _make_samples(

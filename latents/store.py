@@ -20,7 +20,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from latents import heatmap, tensorfile
-from latents.errors import InvalidLatents, LatentDamaged, LatentFileMissing, SampleIndexOutOfRange
+from latents.errors import InvalidLatents, LatentDamaged, LatentFileMissing, SampleIndexOutOfRange, StorageFailed
+from latents.heatmap import Drawing
 from latents.models import HeatMap, LatentRecord
 from latents.provenance import MAX_BATCH_SIZE, InvalidProvenance, Parentage, Provenance
 from latents.retention import default_expiry
@@ -29,7 +30,19 @@ from latents.tensorfile import Header, InvalidTensorFile, RawTensor
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Parentage", "Provenance", "StoredItem", "check", "load", "load_item", "save", "save_raw", "verify"]
+__all__ = [
+    "Draft",
+    "Parentage",
+    "Provenance",
+    "StoredItem",
+    "check",
+    "load",
+    "load_item",
+    "save",
+    "save_raw",
+    "verify",
+    "write",
+]
 
 FORMAT = "reprise"  # what a file of ours says that it is
 # Ten minutes at 100 frames/s. What is larger was not made by a music model of this kind.
@@ -46,6 +59,26 @@ class StoredItem:
     momentum: Tensor | None
 
 
+@dataclass(frozen=True)
+class Draft:
+    """Latents whose file is durable and whose row nobody can see yet."""
+
+    record: LatentRecord
+    drawing: Drawing
+
+    def insert(self) -> None:
+        """Save the row; if that has been done already, as after a commit whose answer was lost, change nothing."""
+        with transaction.atomic():
+            if LatentRecord.objects.filter(pk=self.record.pk).exists():
+                return
+            self.record.save(force_insert=True)
+            HeatMap.objects.create(record=self.record, thumbnail=self.drawing.thumbnail, picture=self.drawing.picture)
+
+    def discard(self) -> None:
+        """Remove the file, as there will be no row."""
+        _storage().delete(self.record.file)
+
+
 def save(
     latents: Tensor,
     provenance: Provenance,
@@ -55,14 +88,10 @@ def save(
     ttl: timedelta | None = None,
     now: datetime | None = None,
 ) -> LatentRecord:
-    """Store latents [B, T, C] durably; `ttl` may shorten the studio's own.
-
-    Raises InvalidLatents before anything is written.
-    """
-    tensors = {"latents": to_raw(latents)}
-    if momentum is not None:
-        tensors["momentum"] = to_raw(momentum)
-    return save_raw(tensors, provenance, owner=owner, ttl=ttl, now=now)
+    """Store latents [B, T, C] durably, file and row; raises what write() raises."""
+    draft = write(latents, provenance, owner=owner, momentum=momentum, ttl=ttl, now=now)
+    draft.insert()
+    return draft.record
 
 
 def save_raw(
@@ -74,6 +103,38 @@ def save_raw(
     now: datetime | None = None,
 ) -> LatentRecord:
     """Do the work of `save` for bytes."""
+    draft = _write(tensors, provenance, owner=owner, ttl=ttl, now=now)
+    draft.insert()
+    return draft.record
+
+
+def write(
+    latents: Tensor,
+    provenance: Provenance,
+    *,
+    owner: User,
+    momentum: Tensor | None = None,
+    ttl: timedelta | None = None,
+    now: datetime | None = None,
+) -> Draft:
+    """Store the file of latents [B, T, C] durably; `ttl` may shorten the studio's own.
+
+    Raises InvalidLatents before anything is written, and StorageFailed, which leaves nothing.
+    """
+    tensors = {"latents": to_raw(latents)}
+    if momentum is not None:
+        tensors["momentum"] = to_raw(momentum)
+    return _write(tensors, provenance, owner=owner, ttl=ttl, now=now)
+
+
+def _write(
+    tensors: dict[str, RawTensor],
+    provenance: Provenance,
+    *,
+    owner: User,
+    ttl: timedelta | None,
+    now: datetime | None,
+) -> Draft:
     _check_tensors(tensors)
     now = now or timezone.now()
     record_id = uuid.uuid4()
@@ -88,10 +149,7 @@ def save_raw(
     record.size_bytes, record.sha256 = len(content), sha256(content).hexdigest()
     record.item_digests = [_digest([t.item(i) for t in tensors.values()]) for i in range(record.batch_size)]
     record.file = _storage().save(f"{now:%Y-%m}/{record_id}.safetensors", ContentFile(content))
-    with transaction.atomic():
-        record.save(force_insert=True)
-        HeatMap.objects.create(record=record, thumbnail=drawing.thumbnail, picture=drawing.picture)
-    return record
+    return Draft(record, drawing)
 
 
 def load_item(record: LatentRecord, index: int) -> StoredItem:
@@ -213,13 +271,16 @@ def _describe(latents: RawTensor, provenance: Provenance) -> LatentRecord:
 
 
 def _check_tensors(tensors: dict[str, RawTensor]) -> None:
-    shape = tensors["latents"].shape
-    check_shape(shape)
+    latents = tensors["latents"]
+    check_shape(latents.shape)
+    if latents.dtype not in tensorfile.DTYPES:
+        raise InvalidLatents(f"Latents must be one of {', '.join(tensorfile.DTYPES)}, not {latents.dtype}")
     for name, tensor in tensors.items():
-        if tensor.shape != shape:
-            raise InvalidLatents(f"{name} {list(tensor.shape)} must have the shape of the latents {list(shape)}")
-        if tensor.dtype not in tensorfile.DTYPES:
-            raise InvalidLatents(f"{name} must be one of {', '.join(tensorfile.DTYPES)}, not {tensor.dtype}")
+        if (tensor.dtype, tensor.shape) != (latents.dtype, latents.shape):
+            raise InvalidLatents(
+                f"{name} {_kind(tensor.dtype, tensor.shape)} must be like the latents, "
+                f"{_kind(latents.dtype, latents.shape)}"
+            )
         if not tensor.is_finite():
             raise InvalidLatents(f"{name} contains NaN or infinite values")
 
@@ -232,12 +293,13 @@ def _check_finite(record: LatentRecord, tensors: dict[str, RawTensor]) -> None:
 
 @contextmanager
 def _opened(record: LatentRecord) -> Iterator[IO[bytes]]:
-    file = open_file(record)
     try:
-        with file:
+        with open_file(record) as file:
             yield file
     except FileNotFoundError:  # some storages look only when the first byte is read
         raise LatentFileMissing(record.pk) from None
+    except OSError as error:
+        raise StorageFailed(error) from error
     except InvalidTensorFile as error:
         raise _damaged(record, str(error)) from error
 
@@ -248,15 +310,18 @@ def _checked_header(record: LatentRecord, file: IO[bytes]) -> Header:
     if size_bytes != record.size_bytes:
         raise _damaged(record, f"it has {size_bytes} bytes, expected {record.size_bytes}")
     header = tensorfile.read_header(file, size_bytes)
-    latents = header.tensors.get("latents")
-    expected = record.dtype, (record.batch_size, record.frames, record.channels)
-    if latents is None or set(header.tensors) - {"latents", "momentum"}:
+    if not {"latents"} <= set(header.tensors) <= {"latents", "momentum"}:
         raise _damaged(record, "it does not contain what was stored")
-    if (latents.dtype, latents.shape) != expected:
-        raise _damaged(
-            record, f"it has {latents.dtype} {list(latents.shape)}, expected {expected[0]} {list(expected[1])}"
-        )
+    expected = _kind(record.dtype, (record.batch_size, record.frames, record.channels))
+    for name, place in header.tensors.items():
+        if (found := _kind(place.dtype, place.shape)) != expected:
+            raise _damaged(record, f"its {name} are {found}, expected {expected}")
     return header
+
+
+def _kind(dtype: str, shape: tuple[int, ...]) -> str:
+    """Write a tensor's type and shape: float32 [2, 500, 64]."""
+    return f"{dtype} {list(shape)}"
 
 
 def _damaged(record: LatentRecord, damage: str) -> LatentDamaged:

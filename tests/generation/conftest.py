@@ -43,7 +43,13 @@ def store_take(alice: User) -> Callable[..., LatentRecord]:
     """Return a function that stores a batch of two 2 s takes for alice; what the provenance says may be given."""
 
     def store_take(
-        *, owner: User = alice, batch_size: int = 2, frames: int = 50, momentum: bool = False, **changes: Any
+        *,
+        owner: User = alice,
+        batch_size: int = 2,
+        frames: int = 50,
+        channels: int = CHANNELS,
+        momentum: bool = False,
+        **changes: Any,
     ) -> LatentRecord:
         provenance: dict[str, Any] = {
             "model_variant": "tiny",
@@ -59,7 +65,7 @@ def store_take(alice: User) -> Callable[..., LatentRecord]:
                 "effective": 1.0,
             },
         }
-        shape = (batch_size, frames, CHANNELS)
+        shape = (batch_size, frames, channels)
         latents = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         return store.save(
             latents,

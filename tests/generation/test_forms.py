@@ -391,6 +391,18 @@ def test_a_latent_of_an_unknown_model_may_be_resumed_if_its_shape_fits(
     refused(ask(alice, init_latent_id=str(other.pk), t_start=0.5), "init_latent_id", sentence)
 
 
+@pytest.mark.parametrize("t_start", [0.5, 1.0])
+def test_a_latent_that_only_claims_to_be_of_this_model_is_refused(
+    alice: User, store_take: Callable[..., LatentRecord], t_start: float
+) -> None:
+    """Imported files say what they like, and a name may stand for another model than it did."""
+    for shape, found in [({"frame_rate": 20.0}, "8 channels at 20"), ({"channels": 7}, "7 channels at 25")]:
+        record = store_take(**shape)
+        form = ask(alice, init_latent_id=str(record.pk), t_start=t_start)
+        sentence = f"Latent '{record.pk}' does not fit 'tiny': it has {found} frames/s, the model 8 at 25"
+        refused(form, "init_latent_id", sentence)
+
+
 @pytest.mark.parametrize("latent_id", [UNKNOWN, "nonsense", "../../etc/passwd", "１２"])
 @pytest.mark.parametrize("t_start", [None, 0.5, 1.0])
 def test_an_unknown_latent_is_not_found_at_any_level(alice: User, latent_id: str, t_start: float | None) -> None:

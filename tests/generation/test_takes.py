@@ -274,8 +274,12 @@ def test_parameters_without_their_parent_are_refused(
             TakeRequest.from_params(params, parent)
 
 
-def test_a_checkpoint_whose_schedule_does_not_fall_is_refused(store_take: Callable[..., LatentRecord]) -> None:
-    schedule = {"steps": 3, "shift": 1.0, "timesteps": [1.0, 0.5, 0.5], "requested": 1.0, "effective": 1.0}
+@pytest.mark.parametrize("rest", [[0.5, 0.5], [0.4, 0.5], [1.0, 0.5], [0.9999999, 0.5], [0.5, 0.0], [0.5, 0.0000001]])
+def test_a_checkpoint_whose_schedule_does_not_fall_is_refused(
+    store_take: Callable[..., LatentRecord], rest: list[float]
+) -> None:
+    schedule = {"steps": 3, "shift": 1.0, "timesteps": [1.0, *rest], "requested": 1.0, "effective": 1.0}
     record = store_take(checkpoint_step=1, schedule=schedule)
-    with pytest.raises(takes.PlanError, match="is damaged: its schedule does not fall"):
-        takes.plan_take(takes.get_variant("tiny"), steps=3, shift=1.0, t_start=None, source=record)
+    for steps in (3, 4):  # the stored levels, and a schedule of their own from there
+        with pytest.raises(takes.PlanError, match="is damaged: its schedule does not fall"):
+            takes.plan_take(takes.get_variant("tiny"), steps=steps, shift=1.0, t_start=None, source=record)

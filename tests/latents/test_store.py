@@ -124,6 +124,17 @@ def other_dtype(content: bytes) -> bytes:
     return content.replace(b'"dtype":"F32","shape":[2,30,4]', b'"dtype":"F16","shape":[4,30,4]')
 
 
+def test_momentum_of_another_shape_is_seen_before_any_work(alice: User) -> None:
+    latents = random_latents()
+    record = store.save(latents, make_provenance(checkpoint_step=1), owner=alice, momentum=latents * 2)
+    path = path_of(record)
+    before, after = path.read_bytes().split(b'"momentum"')
+    path.write_bytes(b'"momentum"'.join([before, other_shape(after)]))
+    for read in (store.check, store.verify, store.load, lambda record: store.load_item(record, 0)):
+        with pytest.raises(LatentDamaged, match=r"expected float32 \[2, 30, 4\]"):
+            read(record)
+
+
 VISIBLE_DAMAGE = [
     (lambda content: content[:-1], "bytes, expected"),
     (lambda content: content + b"\0", "bytes, expected"),
@@ -131,7 +142,7 @@ VISIBLE_DAMAGE = [
     (lambda content: b"x" * len(content), "not a safetensors file"),
     (lambda content: content[:8] + b"x" + content[9:], "header is not JSON"),
     (other_shape, r"expected float32 \[2, 30, 4\]"),
-    (other_dtype, r"it has float16 \[4, 30, 4\], expected float32"),
+    (other_dtype, r"its latents are float16 \[4, 30, 4\], expected float32"),
 ]
 
 
@@ -201,6 +212,12 @@ def test_values_that_are_not_finite_are_never_stored(alice: User, dtype: torch.d
 def test_tensor_that_cannot_be_latents_is_refused(alice: User, latents: torch.Tensor) -> None:
     with pytest.raises(InvalidLatents):
         store.save(latents, make_provenance(), owner=alice)
+
+
+@pytest.mark.parametrize("momentum", [random_latents(frames=29), random_latents().half()], ids=["shape", "type"])
+def test_momentum_that_is_not_like_its_latents_is_refused(alice: User, momentum: torch.Tensor) -> None:
+    with pytest.raises(InvalidLatents, match=r"momentum .* must be like the latents, float32 \[2, 30, 4\]"):
+        store.save(random_latents(), make_provenance(checkpoint_step=1), owner=alice, momentum=momentum)
 
 
 def test_row_that_cannot_be_written_leaves_a_file_for_the_audit(alice: User) -> None:
