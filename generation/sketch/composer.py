@@ -16,20 +16,27 @@ from generation.sketch.score import (
     DRUM_FILL,
     DYNAMICS_COUNT,
     EIGHTHS_PER_CELL,
+    ENTRANCES,
     FASTEST_BPM,
     GENRES,
+    JAZZ,
     MELODY_DEGREES,
     MELODY_FIRST,
     MELODY_HOLD,
     MELODY_REST,
+    MODAL,
     MODES,
+    MOTIF_CELLS,
     PARTS,
+    PASSING_CHORDS,
+    POP,
     SLOWEST_BPM,
     TEMPI,
     TONICS,
     Piece,
     Symbols,
     cells_for,
+    chord_tones,
     folded_bpm,
     nearest_tempo,
 )
@@ -52,7 +59,7 @@ class Genre:
     drums: tuple[tuple[int, int], ...]
     bass: tuple[tuple[int, int], ...]
     keys: tuple[tuple[int, int], ...]
-    progressions: Mapping[str, tuple[tuple[int, ...], ...]]  # four chords, one a bar, or eight, one a cell
+    progressions: Mapping[str, tuple[tuple[int, ...], ...]]  # four chords, one a bar
     melody_density: float  # share of eighths that begin a note in an ordinary bar
     dynamics: int
     leads: tuple[str, ...]
@@ -60,19 +67,6 @@ class Genre:
     drum_words: tuple[str, ...]
     bass_words: tuple[str, ...]
 
-
-POP = {
-    "major": ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 5, 4), (3, 0, 4, 5)),
-    "minor": ((0, 5, 2, 6), (0, 3, 5, 6), (0, 6, 5, 6), (5, 6, 0, 0), (0, 2, 6, 5)),
-}
-JAZZ = {
-    "major": ((1, 4, 0, 0), (0, 5, 1, 4), (2, 5, 1, 4), (0, 3, 1, 4), (1, 4, 2, 5)),
-    "minor": ((1, 4, 0, 0), (0, 3, 6, 2), (5, 1, 4, 0), (0, 5, 1, 4)),
-}
-MODAL = {
-    "major": ((0, 0, 3, 3), (0, 0, 1, 1), (3, 3, 0, 0), (0, 4, 3, 3)),
-    "minor": ((0, 0, 5, 5), (0, 0, 3, 3), (0, 6, 5, 5), (0, 0, 6, 6)),
-}
 
 HABITS: dict[str, Genre] = {
     "lofi": Genre(
@@ -250,7 +244,7 @@ def _entrances(rng: Rng, parts: tuple[bool, ...], count: int) -> Symbols:
     entrance = np.ones((len(PARTS), count), dtype=np.int64)
     if count > 2 * CELLS_PER_PHRASE and sum(parts) >= 3 and rng.random() < 0.5:
         late = pick(rng, [i for i, part in enumerate(parts) if part and PARTS[i] != "keys"])
-        entrance[late, : int(rng.choice((2, 4)))] = 0
+        entrance[late, : int(rng.choice(ENTRANCES[1:]))] = 0
     return entrance * np.array(parts, dtype=np.int64)[:, None]
 
 
@@ -261,7 +255,7 @@ def _chords(rng: Rng, habits: Genre, mode: str, count: int) -> Symbols:
     phrases = [np.repeat(second if answers and i % 2 else first, 2) for i in range(count // CELLS_PER_PHRASE + 1)]
     chords = np.concatenate(phrases)[:count].astype(np.int64) % CHORD_COUNT
     if rng.random() < 0.25:  # a passing chord in the last half bar of each phrase
-        chords[CELLS_PER_PHRASE - 1 :: CELLS_PER_PHRASE] = pick(rng, (4, 6) if mode == "major" else (4, 6, 3))
+        chords[CELLS_PER_PHRASE - 1 :: CELLS_PER_PHRASE] = pick(rng, (4, 6) if mode == "major" else PASSING_CHORDS)
     return chords
 
 
@@ -291,8 +285,7 @@ def _dynamics(rng: Rng, habits: Genre, asked: int | None, count: int) -> Symbols
 
 def _melody(rng: Rng, habits: Genre, density: int, chords: Symbols) -> Symbols:
     """Write a two-bar motif in steps above the chords, repeat it, and vary it from phrase to phrase."""
-    motif_cells = 4
-    rhythm = _motif_rhythm(rng, habits.melody_density * (1 + 0.45 * density), motif_cells * EIGHTHS_PER_CELL)
+    rhythm = _motif_rhythm(rng, habits.melody_density * (1 + 0.45 * density), MOTIF_CELLS * EIGHTHS_PER_CELL)
     contour = rng.integers(-2, 3, size=len(rhythm))
     melody = np.full(len(chords) * EIGHTHS_PER_CELL, MELODY_REST, dtype=np.int64)
     degree = int(rng.integers(4, 10))
@@ -329,8 +322,7 @@ def _next_degree(wanted: int, chord: int, strong: bool) -> int:
     wanted = min(max(wanted, 0), MELODY_DEGREES - 1)
     if not strong:
         return wanted
-    tones = [degree for degree in range(MELODY_DEGREES) if (degree - chord) % 7 in (0, 2, 4)]
-    return min(tones, key=lambda tone: abs(tone - wanted))
+    return min(chord_tones(chord), key=lambda tone: abs(tone - wanted))
 
 
 def write_prompt(rng: Rng, brief: Brief) -> Prompt:

@@ -25,6 +25,8 @@ TEMPI = tuple(SLOWEST_BPM * (FASTEST_BPM / SLOWEST_BPM) ** (i / (TEMPO_COUNT - 1
 SIXTEENTHS_PER_CELL = 8
 EIGHTHS_PER_CELL = 4
 CELLS_PER_PHRASE = 8  # four bars
+MOTIF_CELLS = 4  # two bars, after which a melody's rhythm repeats
+ENTRANCES = (0, 2, 4)  # cells that a part may be silent for at first, in pieces of more than two phrases
 CHORD_COUNT = 7  # degrees of the scale, 0 is the tonic's chord
 DYNAMICS_COUNT = 4  # 0 is the softest
 MELODY_REST, MELODY_HOLD, MELODY_FIRST = 0, 1, 2  # then the scale's degrees over two octaves
@@ -96,6 +98,22 @@ KEYS_PATTERNS = (
     "X---....",
 )
 
+# Chords of a phrase, one a bar.
+POP = {
+    "major": ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 5, 4), (3, 0, 4, 5)),
+    "minor": ((0, 5, 2, 6), (0, 3, 5, 6), (0, 6, 5, 6), (5, 6, 0, 0), (0, 2, 6, 5)),
+}
+JAZZ = {
+    "major": ((1, 4, 0, 0), (0, 5, 1, 4), (2, 5, 1, 4), (0, 3, 1, 4), (1, 4, 2, 5)),
+    "minor": ((1, 4, 0, 0), (0, 3, 6, 2), (5, 1, 4, 0), (0, 5, 1, 4)),
+}
+MODAL = {
+    "major": ((0, 0, 3, 3), (0, 0, 1, 1), (3, 3, 0, 0), (0, 4, 3, 3)),
+    "minor": ((0, 0, 5, 5), (0, 0, 3, 3), (0, 6, 5, 5), (0, 0, 6, 6)),
+}
+PROGRESSIONS = {mode: (*POP[mode], *JAZZ[mode], *MODAL[mode]) for mode in MODES}
+PASSING_CHORDS = (4, 6, 3)  # what a phrase's last half bar may lead on with
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -153,6 +171,11 @@ def folded_bpm(bpm: float) -> float:
 def cells_for(duration_s: float, bpm: float) -> int:
     """Return how many cells begin within `duration_s` seconds."""
     return max(1, math.ceil(duration_s * bpm / 120.0 - 1e-9))
+
+
+def chord_tones(chord: int) -> tuple[int, ...]:
+    """Return the degrees, over the melody's two octaves, of the root, third and fifth of the chord on a degree."""
+    return tuple(degree for degree in range(MELODY_DEGREES) if (degree - chord) % 7 in (0, 2, 4))
 
 
 def scale_pitch(mode: int, degree: int) -> int:

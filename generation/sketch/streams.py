@@ -1,8 +1,9 @@
 """How a piece lies in latents: each symbol a point on a sphere, read back by a vote.
 
 A latent frame is a bundle of *streams*, each a few channels that carry one symbol. Decoding compares the mean of all
-frames of a symbol's span with the code of every symbol, and the nearest wins. So the grid, the key and the tempo are
-right by construction, and a latent need only be nearly right.
+frames of a symbol's span with the code of every symbol, and the nearest wins: for what holds for the whole piece by
+itself, else as part of a phrase (`phrases.py`). So the grid, the key and the tempo are right by construction, and a
+latent need only be nearly right.
 
 Gains decide how much noise a stream survives, hence which denoise level lets it change: melody first, then patterns,
 then chords, and last what holds for the whole piece (genre, key, tempo, parts).
@@ -15,10 +16,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.sketch import phrases
 from generation.sketch.score import (
     BASS_PATTERNS,
     CELLS_PER_PHRASE,
     CHORD_COUNT,
+    DRUM_FILL,
     DRUM_PATTERNS,
     DYNAMICS_COUNT,
     EIGHTHS_PER_CELL,
@@ -31,7 +34,6 @@ from generation.sketch.score import (
     TEMPO_COUNT,
     TONICS,
     Piece,
-    Symbols,
     cells_for,
 )
 
@@ -123,35 +125,49 @@ def decode_piece(latents: Latents) -> Piece:
     """Read the nearest piece out of latents [T, C]."""
     frames = len(latents)
     genre, key, tempo, part_bits = (
-        _vote(latents[phase::PATCH, stream.channels].mean(axis=0, keepdims=True), stream)[0] if frames > phase else 0
+        _vote(latents[phase::PATCH, stream.channels], stream) if frames > phase else 0
         for phase, stream in enumerate(CONSTANTS)
     )
     cell_s = 120.0 / TEMPI[tempo]
     count = cells_for(frames / FRAME_RATE, TEMPI[tempo])
     cells = (frame_times(frames) / cell_s).astype(int)
     eighths = (frame_times(frames) / cell_s * EIGHTHS_PER_CELL).astype(int)
-    symbols = {name: _vote(_spans(latents[:, s.channels], cells, count), s) for name, s in CELL_STREAMS.items()}
-    melody = _vote(_spans(latents[:, MELODY.channels], eighths, count * EIGHTHS_PER_CELL), MELODY)
-    parts = tuple(bool(part_bits >> i & 1) for i in range(len(PARTS)))
-    return Piece(genre, key // len(MODES), key % len(MODES), tempo, parts, melody=melody, **symbols)  # type: ignore[arg-type]
+    distances = {name: _distances(latents, stream, cells, count) for name, stream in CELL_STREAMS.items()}
+    chords = phrases.read_chords(distances["chords"], MODES[key % len(MODES)])
+    return Piece(
+        genre=genre,
+        tonic=key // len(MODES),
+        mode=key % len(MODES),
+        tempo=tempo,
+        parts=tuple(bool(part_bits >> i & 1) for i in range(len(PARTS))),  # type: ignore[arg-type]
+        chords=chords,
+        drums=phrases.read_groove(distances["drums"], fill=DRUM_FILL),
+        bass=phrases.read_groove(distances["bass"]),
+        keys=phrases.read_groove(distances["keys"]),
+        dynamics=phrases.read_steady(distances["dynamics"]),
+        melody=phrases.read_melody(_distances(latents, MELODY, eighths, count * EIGHTHS_PER_CELL), chords),
+    )
 
 
-def _spans(values: Latents, index: NDArray[np.int64], count: int) -> Latents:
-    """Average the frames of each span; a span without a frame of its own repeats the one before."""
-    sums = np.zeros((count, values.shape[1]), dtype=np.float32)
-    np.add.at(sums, np.minimum(index, count - 1), values)
-    sizes = np.bincount(np.minimum(index, count - 1), minlength=count)
-    means = (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
+def _vote(values: Latents, stream: Stream) -> int:
+    """Return the symbol whose code is nearest to the mean of [N, width]."""
+    return int(((values.mean(axis=0) - code_table(stream)) ** 2).sum(axis=1).argmin())
+
+
+def _distances(latents: Latents, stream: Stream, index: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Return [count, symbols]: how far the frames of each span lie from each symbol's code, squared and summed.
+
+    `index` says which span a frame belongs to; a span without a frame repeats the one before.
+    """
+    index = np.minimum(index, count - 1)
+    sums = np.zeros((count, stream.width))
+    np.add.at(sums, index, latents[:, stream.channels])
+    sizes = np.bincount(index, minlength=count)
     for empty in np.flatnonzero(sizes == 0):
-        means[empty] = means[empty - 1]
-    return means
-
-
-def _vote(means: Latents, stream: Stream) -> Symbols:
-    """Return the nearest symbol of each row of [N, width]."""
-    table = code_table(stream)
-    distance = ((means[:, None, :] - table[None]) ** 2).sum(axis=2)
-    return np.asarray(distance.argmin(axis=1), dtype=np.int64)
+        sums[empty], sizes[empty] = sums[empty - 1], sizes[empty - 1]
+    means = sums / sizes[:, None]
+    distances: NDArray[np.float64] = sizes[:, None] * ((means[:, None, :] - code_table(stream)[None]) ** 2).sum(axis=2)
+    return distances
 
 
 def clock(frames: int) -> Latents:

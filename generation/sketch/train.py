@@ -42,6 +42,7 @@ WARM_UP_STEPS = 150
 EMA_DECAY = 0.998
 # What holds for the whole piece is most of what a prompt asks for, yet a hundredth of the squared error.
 CONSTANTS_WEIGHT = 10.0
+FIRST_STEPS, FIRST_STEPS_SHARE = 0.1, 0.2  # noise levels above 0.9, the first two of 20 model calls
 UNCONDITIONAL = 0.1  # share of examples that learn the null condition, for guidance
 MUON_LR, ADAM_LR = 0.02, 2e-3
 HELD_OUT_SEED = 1_000_000  # training draws from seeds below, judging from here on
@@ -165,7 +166,7 @@ class Examples:
             yield self._batch(frames, max(2, FRAMES_PER_BATCH // frames))
 
     def _draw_frames(self) -> int:
-        low, high = ((SHORTEST, USUAL), (USUAL, LONG), (LONG, LONGEST))[int(self.rng.choice(3, p=(0.8, 0.15, 0.05)))]
+        low, high = ((SHORTEST, USUAL), (USUAL, LONG), (LONG, LONGEST))[int(self.rng.choice(3, p=(0.75, 0.15, 0.1)))]
         return int(self.rng.integers(low, high + 1))
 
     def _batch(self, frames: int, size: int) -> Batch:
@@ -253,6 +254,13 @@ def hint_loss(hinted: Tensor, hints: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
+def draw_timesteps(size: int, device: torch.device) -> Tensor:
+    """Draw noise levels [B]: mostly in the middle, and a share near 1, where a run decides what the prompt asks for."""
+    usual = torch.sigmoid(torch.randn(size, device=device) + 0.6)
+    first = 1 - FIRST_STEPS * torch.rand(size, device=device)
+    return torch.where(torch.rand(size, device=device) < FIRST_STEPS_SHARE, first, usual)
+
+
 class Trainer:
     """One run: model, optimisers, moving average and clock, all of which state.pt keeps."""
 
@@ -314,7 +322,7 @@ class Trainer:
         """Flow matching (Lipman et al. 2022): the velocity at x_t = (1 - t) x0 + t noise is noise - x0."""
         x0 = batch.latents
         size, frames, _ = x0.shape
-        t = torch.sigmoid(torch.randn(size, device=x0.device) + 0.6)
+        t = draw_timesteps(size, x0.device)
         noise = torch.randn_like(x0)
         x_t = (1 - t[:, None, None]) * x0 + t[:, None, None] * noise
         silence = self.pipeline.condition_encoder.silence_latent[:, :frames].expand(size, -1, -1)

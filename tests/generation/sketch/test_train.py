@@ -53,6 +53,14 @@ def test_the_same_seed_draws_the_same_examples(pipeline):
     assert torch.equal(first.text_ids, second.text_ids)
 
 
+def test_a_share_of_noise_levels_lies_where_a_run_begins():
+    torch.manual_seed(0)
+    levels = train.draw_timesteps(10_000, torch.device("cpu"))
+    assert levels.min() > 0
+    assert levels.max() <= 1
+    assert (levels > 1 - train.FIRST_STEPS).float().mean() > train.FIRST_STEPS_SHARE
+
+
 def test_training_conditions_as_the_pipeline_does(tmp_path):
     """What the transformer sees in training is what `__call__` will show it."""
     trainer = small_trainer(tmp_path)
