@@ -18,7 +18,6 @@ from generation.models import CancelRequested, ClaimLost, GenerationJob, Sample,
 from generation.variants import UnknownVariant
 from generation.worker import Attempt, DeadlinePassed, StopRequested, persistently
 from latents.errors import LatentError
-from latents.models import LatentRecord
 from resumeapp import logs
 
 logger = logging.getLogger(__name__)
@@ -130,19 +129,10 @@ def _make(job: GenerationJob, attempt: Attempt) -> takes.Take:
         owner=job.owner,
         on_phase=attempt.on_phase,
         on_step=attempt.on_step,
-        on_stored=partial(_remember, job),
+        on_stored=job.remember_latents,
         on_tile=attempt.on_tile,
+        insist=persistently,
     )
-
-
-def _remember(job: GenerationJob, latent: LatentRecord, checkpoint: LatentRecord | None) -> None:
-    try:
-        persistently(partial(job.remember_latents, latent, checkpoint))
-    except ClaimLost:
-        # The job's new worker stores its own; nobody knows of these.
-        for record in filter(None, (latent, checkpoint)):
-            record.delete_softly()
-        raise
 
 
 def _finish(job: GenerationJob, take: takes.Take) -> None:

@@ -12,7 +12,7 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from latents import store
-from latents.errors import LatentDamaged, LatentFileMissing
+from latents.errors import LatentDamaged, LatentFileMissing, StorageFailed
 from latents.models import LatentHold, LatentRecord
 
 # A file may be that old before its row is committed, or its writer has died.
@@ -61,6 +61,8 @@ def audit(now: datetime, *, verify: bool = False) -> Audit:
                 found.missing.append(record)
         except LatentDamaged as error:
             found.damaged.append((record, error.damage))
+        except StorageFailed as error:
+            found.damaged.append((record, str(error)))
     return found
 
 

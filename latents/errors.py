@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from http import HTTPStatus
 from uuid import UUID
 
@@ -45,6 +47,27 @@ class LatentHeld(LatentError):
 
     def __init__(self, latent_id: UUID | str) -> None:
         super().__init__(f"Latent '{latent_id}' is needed by a job; cancel the job or wait until it has finished")
+
+
+class StorageFailed(LatentError):
+    """The storage did not take a file, or did not give it back."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(_REMEDIES.get(error.errno or 0) or f"The storage failed: {error.strerror or error}.")
+
+
+_FULL = "The disk is full. Free some space, then try again."
+_FORBIDDEN = "The studio may not use its own folder. Give it the right to, then try again."
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: "The disk can be read but not written. Make it writable, then try again.",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EIO: f"The disk reports an error: {os.strerror(errno.EIO)}. It may be about to fail: look after it first.",
+}
 
 
 class SampleIndexOutOfRange(LatentError):

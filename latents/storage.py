@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
+
+from latents.errors import StorageFailed
+
+logger = logging.getLogger(__name__)
 
 # Members of the group may read, write and remove; files made inside belong to the folder's group (the leading 2).
 FOLDER_MODE = 0o2770
@@ -18,9 +24,25 @@ class DurableFileSystemStorage(FileSystemStorage):
     """Write under a temporary name, fsync, rename, fsync the folder; never over a file that is there.
 
     Django's own storage writes under the final name and never calls fsync: a crash leaves half a file that looks whole.
+    What the disk does not take is StorageFailed, with a sentence for the user; the log says which file it was.
     """
 
     def _save(self, name: str, content: File[bytes]) -> str:
+        try:
+            return self._save_durably(name, content)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            logger.exception("%s could not be written", name)
+            raise StorageFailed(error) from error
+
+    def delete(self, name: str) -> None:
+        try:
+            super().delete(name)
+        except OSError as error:
+            raise StorageFailed(error) from error
+
+    def _save_durably(self, name: str, content: File[bytes]) -> str:
         path = Path(self.path(name))
         self._make_folder(path.parent)
         draft = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}")
@@ -30,7 +52,8 @@ class DurableFileSystemStorage(FileSystemStorage):
                 raise FileExistsError(f"{name} is there already")
             draft.rename(path)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that does not write may not remove either; the audit will
+                draft.unlink(missing_ok=True)
             raise
         _fsync(path.parent)
         return name.replace("\\", "/")

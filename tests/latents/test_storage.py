@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.files.base import ContentFile, File
 
+from latents.errors import StorageFailed
 from latents.storage import DurableFileSystemStorage
 
 
@@ -53,11 +55,11 @@ def test_name_that_was_taken_meanwhile_is_refused(storage: DurableFileSystemStor
 class DiesHalfway(File):  # type: ignore[type-arg]
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
         yield b"half"
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_failed_write_leaves_nothing(storage: DurableFileSystemStorage) -> None:
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StorageFailed, match="The disk is full"):
         storage.save("take.bin", DiesHalfway(None))
     assert storage.listdir("") == ([], [])
 
