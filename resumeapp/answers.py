@@ -1,15 +1,22 @@
 """In which form the studio answers: a page, a fragment, JSON, or a redirect where there is no JavaScript."""
 
+import sys
 from http import HTTPStatus
 
 from django.contrib import messages
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django_htmx.http import reswap
 from django_htmx.middleware import HtmxDetails
 
+from latents.errors import StorageFailed
 from resumeapp.middleware import wants_json
+
+DATABASE_AWAY = "The studio's database is busy or cannot be reached. Nothing was changed; try again in a moment."
+STORAGE_AWAY = "The studio cannot reach its files at the moment. Try again later; the studio's log says what is wrong."
+BROKEN = "Something broke in the studio. Your takes are safe; the studio's log says what happened."
 
 
 def refuse(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
@@ -19,6 +26,28 @@ def refuse(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
     if HtmxDetails(request):
         return reswap(HttpResponse(toast(sentence, level="error"), status=status), "none")
     return render(request, "refusal.html", {"sentence": sentence, "status": HTTPStatus(status)}, status=status)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """Answer what no view has expected, which Django has logged: 503 for what passes by itself, else 500.
+
+    The page is drawn without the request, as who is asking stands in the database.
+    """
+    status, sentence = _judge(sys.exc_info()[1])
+    if wants_json(request) or HtmxDetails(request):
+        return refuse(request, status, sentence)
+    return HttpResponse(render_to_string("refusal.html", {"sentence": sentence, "status": status}), status=status)
+
+
+def _judge(error: BaseException | None) -> tuple[HTTPStatus, str]:
+    match error:
+        case OperationalError() | InterfaceError():
+            return HTTPStatus.SERVICE_UNAVAILABLE, DATABASE_AWAY
+        case StorageFailed():
+            return HTTPStatus.SERVICE_UNAVAILABLE, str(error)
+        case OSError():
+            return HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_AWAY
+    return HTTPStatus.INTERNAL_SERVER_ERROR, BROKEN
 
 
 def toast(text: str, *, level: str = "success", undo: str = "", target: str = "") -> str:

@@ -11,6 +11,7 @@ admin.site.index_title = "Administration"
 
 handler403 = "generation.views.answers.forbidden"
 handler404 = "generation.views.answers.page_not_found"
+handler500 = "resumeapp.answers.broken"
 
 urlpatterns = [
     path("", include("generation.urls")),

@@ -9,7 +9,6 @@ from typing import Concatenate, ParamSpec
 
 from django.contrib.auth.models import User
 from django.core.exceptions import RequestDataTooBig
-from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django_htmx.middleware import HtmxDetails
 
@@ -22,7 +21,6 @@ P = ParamSpec("P")
 
 NOT_FOUND = "Nothing is here. It may have been deleted, or belong to somebody else."
 FORBIDDEN = "This is not yours to see."
-BUSY = "The studio's database is busy. Nothing was changed; try again in a moment."
 TOO_LARGE = "The request is larger than the studio accepts."
 
 
@@ -62,8 +60,6 @@ def states_refusals(view: View[P]) -> View[P]:
             return refuse(request, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except QueueFull as error:
             return refuse(request, HTTPStatus.TOO_MANY_REQUESTS, str(error))
-        except OperationalError:
-            return refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, BUSY)
 
     return answer
 

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError
 from django.test import Client
 from pytest_django import Settings
 from pytest_django.fixtures import DjangoAssertNumQueries
@@ -331,16 +330,6 @@ def test_full_queue_is_said(client: Client, settings: Settings, queued: Generati
     assert (fragment.status_code, fragment["HX-Reswap"]) == (429, "none")
     assert 'class="toast error"' in text(fragment)
     assert "You already have 1 job" in text(client.post(GENERATE, {"caption": "x"}))
-
-
-def test_busy_database_is_said(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lock(*args: Any, **kwargs: Any) -> None:
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr("generation.models.GenerationJobQuerySet.submit", lock)
-    response = generate_json(client, caption="x")
-    assert response.status_code == 503
-    assert "busy" in response.json()["error"]
 
 
 BODIES = [
