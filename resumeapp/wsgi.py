@@ -6,6 +6,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
+from resumeapp.headers import refuse_unreadable
+
 # `manage.py studio` sets this for the server it starts, after making sure that its address is a loopback one.
 STUDIO_MARK = "REPRISE_STARTED_BY_STUDIO"
 
@@ -15,4 +17,4 @@ if settings.REPRISE_MODE == "local" and os.environ.get(STUDIO_MARK) != "1":
         "Local mode knows no login and starts only through `python manage.py studio`. "
         "For another WSGI server set REPRISE_MODE=server."
     )
-application = get_wsgi_application()
+application = refuse_unreadable(get_wsgi_application())
