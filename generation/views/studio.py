@@ -62,7 +62,7 @@ def _requested_state(request: StudioRequest) -> tuple[FormState, str]:
         job = get_object_or_404(GenerationJob.objects.visible_to(user), pk=_uuid(job_id))
         return form_state.from_params(job.params), "Params restored"
     if preset_id := query.get("preset"):
-        preset = get_object_or_404(Preset, owner=user, pk=preset_id if preset_id.isdecimal() else 0)
+        preset = get_object_or_404(Preset, owner=user, pk=_whole_number(preset_id))
         return form_state.from_params(preset.params), f"Preset “{preset}” loaded"
     return form_state.from_data(query), ""
 
@@ -87,6 +87,13 @@ def _uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
     except ValueError:
+        return None
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # also for thousands of digits
         return None
 
 
