@@ -17,6 +17,8 @@ from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django_q import admin as queue_admin  # noqa: F401  registers what is unregistered below
+from django_q.models import Failure, OrmQ, Schedule, Success
 
 from generation.models import Conflict, GenerationJob, Preset, QueueFull, Sample, Worker
 from generation.templatetags.studio import clock, level, short
@@ -175,6 +177,12 @@ class PlayableRecordAdmin(LatentRecordAdmin):
 
 admin.site.unregister(LatentRecord)
 admin.site.register(LatentRecord, PlayableRecordAdmin)
+
+# django-q2's own pages would be empty or misleading: its scheduler is off, it keeps no results, and its messages only
+# wake workers. What is going on stands in the jobs and workers above.
+for queue_model in (Failure, OrmQ, Schedule, Success):
+    if admin.site.is_registered(queue_model):
+        admin.site.unregister(queue_model)
 
 
 def _level(record: LatentRecord) -> str:

@@ -61,7 +61,11 @@ class Typed(forms.Field):
 class Text(Typed, forms.CharField):
     """Text as a person types it: trimmed, newlines as "\\n", no control characters."""
 
-    default_error_messages = {"invalid": "Enter text.", "control": "Remove the control characters."}
+    default_error_messages = {
+        "invalid": "Enter text.",
+        "control": "Remove the control characters.",
+        "max_length": "Must have at most %(limit_value)d characters, not %(show_value)d.",
+    }
 
     def to_python(self, value: Any) -> Any:
         text = str(super().to_python(value)).replace("\r\n", "\n").replace("\r", "\n")

@@ -204,6 +204,7 @@ class GenerationForm(PlanForm):
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text="Genre, mood, instruments: warm lofi, piano and drums",
+        error_messages={"required": "Say in a few words what to make."},
     )
     lyrics = Text(label="Lyrics", required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 4}))
     instrumental = YesNo(label="Instrumental", required=False, help_text="No voice; the lyrics are left aside.")

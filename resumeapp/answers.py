@@ -8,6 +8,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import reswap
 from django_htmx.middleware import HtmxDetails
 
@@ -25,7 +26,15 @@ def refuse(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
         return JsonResponse({"error": sentence}, status=status)
     if HtmxDetails(request):
         return reswap(HttpResponse(toast(sentence, level="error"), status=status), "none")
-    return render(request, "refusal.html", {"sentence": sentence, "status": HTTPStatus(status)}, status=status)
+    context = {"sentence": sentence, "status": HTTPStatus(status), "back": _page_before(request)}
+    return render(request, "refusal.html", context, status=status)
+
+
+def _page_before(request: HttpRequest) -> str:
+    """Return the page of ours whose form was refused; empty where that is not known."""
+    came_from = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure())
+    return came_from if request.method == "POST" and is_ours else ""
 
 
 def broken(request: HttpRequest) -> HttpResponse:

@@ -95,7 +95,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise CannotStart(f"Port {port} on {host} is in use. Choose another with --port.") from None
-        raise CannotStart(f"Cannot listen on port {port} of {host}: {error}.") from None
+        raise CannotStart(f"Cannot listen on port {port} of {host}: {str(error).rstrip('.')}.") from None
     return listener
 
 

@@ -8,6 +8,7 @@ from resumeapp import accounts, health, metrics
 
 admin.site.site_header = admin.site.site_title = "Reprise"
 admin.site.index_title = "Administration"
+admin.site.enable_nav_sidebar = False  # the lists have many columns
 
 handler403 = "generation.views.answers.forbidden"
 handler404 = "generation.views.answers.page_not_found"

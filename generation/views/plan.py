@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET
 from django.views.decorators.vary import vary_on_headers
 
 from generation.estimate import estimate_seconds
-from generation.forms import DEFAULT_DURATION_S, GenerationForm, PlanForm
+from generation.forms import DEFAULT_DURATION_S, MAX_BATCH, GenerationForm, PlanForm
 from generation.templatetags.studio import about, level
 from generation.views import form_state
 from generation.views.answers import StudioRequest
@@ -76,16 +76,24 @@ class ResumePanel:
             return None
         variant = self.form.variant
         frames = self.record.frames if self.record and self.resumes else variant.frames_for(self._duration_s)
-        return estimate_seconds(variant.name, model_calls=self.form.plan.model_calls, frames=frames)
+        return estimate_seconds(
+            variant.name,
+            model_calls=self.form.plan.model_calls,
+            frames=frames,
+            batch_size=round(self._sent("batch_size", highest=MAX_BATCH, default=1)),
+        )
 
     @property
     def _duration_s(self) -> float:
-        """The duration that was sent along, which is not for this form to judge."""
+        return self._sent("duration", highest=self.form.variant.max_duration_s, default=DEFAULT_DURATION_S)
+
+    def _sent(self, name: str, *, highest: float, default: float) -> float:
+        """Return a number that was sent along, which is not for this form to judge."""
         try:
-            asked = float(self.form.data.get("duration", ""))
+            asked = float(self.form.data.get(name, ""))
         except ValueError:
-            return DEFAULT_DURATION_S
-        return asked if 1 <= asked <= self.form.variant.max_duration_s else DEFAULT_DURATION_S
+            return default
+        return asked if 1 <= asked <= highest else default
 
     @property
     def sentence(self) -> str:

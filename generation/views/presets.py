@@ -22,7 +22,7 @@ from resumeapp.middleware import wants_json
 
 
 class PresetForm(forms.Form):
-    preset_name = Text(label="Name", max_length=100)
+    preset_name = Text(label="Name", max_length=100, error_messages={"required": "Give the preset a name."})
 
 
 @require_safe
@@ -45,8 +45,8 @@ def save(request: StudioRequest) -> HttpResponseBase:
     params = {name: value for name, value in data.items() if name not in NOT_IN_PRESETS | {"preset_name"}}
     form = (GenerationForm.from_json if is_json else GenerationForm)(params, user=request.user)
     form.fields["caption"].required = False
-    if errors := form.errors | name_form.errors:
-        return refuse(request, HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(str(e) for es in errors.values() for e in es))
+    if refused := [*form.sentences, *name_form.errors.get("preset_name", [])]:
+        return refuse(request, HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(refused))
     state = form_state.from_params(params)
     preset = Preset.keep(request.user, name_form.cleaned_data["preset_name"], state)
     if wants_json(request):
@@ -68,7 +68,7 @@ def delete(request: StudioRequest, preset_id: int) -> HttpResponseBase:
 def _done(request: StudioRequest, said: str) -> HttpResponse:
     """Show the presets anew; without JavaScript go back to the form, which the post carried along."""
     if request.htmx:
-        context = {"presets": Preset.objects.filter(owner=request.user)}
+        context = {"presets": Preset.objects.filter(owner=request.user), "is_open": True}
         response = render(request, "generation/_presets.html", context)
         response.write(toast(said))
         return response

@@ -184,6 +184,34 @@ def test_presets_are_kept_loaded_and_deleted(open_studio: Open) -> None:
     expect(presets.get_by_role("link", name="Late night")).to_have_count(0)
 
 
+def test_phone_keeps_generate_in_reach_and_leads_to_what_it_made(open_studio: Open) -> None:
+    page = open_studio(viewport=PHONE, has_touch=True)
+    page.goto("/?caption=phone+song&duration=4&inference_steps=4")
+    generate = page.get_by_role("button", name="Generate")
+    expect(generate).to_be_in_viewport(ratio=1)
+    generate.tap()
+    card = page.locator(".job", has_text="phone song").first
+    expect(card).to_be_in_viewport(ratio=1)
+    card.locator(".sample").wait_for(timeout=MAKES_A_TAKE_MS)
+    card.get_by_text("Download").tap()
+    for link in card.locator(".menu a").all():
+        expect(link).to_be_in_viewport(ratio=1)
+
+
+def test_mistake_is_not_hidden_behind_the_button(open_studio: Open) -> None:
+    page = open_studio(viewport={"width": 1280, "height": 700})
+    page.goto("/?caption=x&cfg_interval_end=7")
+    page.get_by_role("button", name="Generate").click()
+    mistaken = page.get_by_label("Guidance until")
+    expect(mistaken).to_be_focused()
+    top_of_button = page.locator(".transport").evaluate("bar => bar.getBoundingClientRect().top")
+    assert mistaken.evaluate("field => field.getBoundingClientRect().bottom") < top_of_button
+
+    page.goto("/?caption=x&init_latent_id=gone")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#plan .error")).to_be_focused()
+
+
 PAGES = ["/", "studio with a resume", "job", "record", "/latents/", "/workers/", "/account/", "/account/tokens/", "/no"]
 
 

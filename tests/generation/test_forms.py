@@ -136,10 +136,10 @@ def test_instrumental_leaves_the_lyrics_aside_and_keeps_them(alice: User) -> Non
 @pytest.mark.parametrize(
     ("fields", "field", "sentence"),
     [
-        ({"caption": ""}, "caption", "This field is required."),
-        ({"caption": " \n "}, "caption", "This field is required."),
-        ({"caption": "x" * 2001}, "caption", "Ensure this value has at most 2000 characters (it has 2001)."),
-        ({"lyrics": "x" * 10_001}, "lyrics", "Ensure this value has at most 10000 characters (it has 10001)."),
+        ({"caption": ""}, "caption", "Say in a few words what to make."),
+        ({"caption": " \n "}, "caption", "Say in a few words what to make."),
+        ({"caption": "x" * 2001}, "caption", "Must have at most 2000 characters, not 2001."),
+        ({"lyrics": "x" * 10_001}, "lyrics", "Must have at most 10000 characters, not 10001."),
         ({"caption": "a\0b"}, "caption", "Remove the control characters."),
         ({"caption": "a\x1b[31mb"}, "caption", "Remove the control characters."),
         ({"lyrics": "half a pair \ud800"}, "lyrics", "Remove the control characters."),

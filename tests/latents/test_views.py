@@ -222,6 +222,17 @@ def test_import_refuses_with_a_reason(client: Client, files: dict[str, SimpleUpl
     assert response.json()["error"]
 
 
+def test_refused_import_leads_back_to_where_it_was_tried(client: Client) -> None:
+    files = {"file": SimpleUploadedFile("x", b"x")}
+    came_from = {"referer": "http://testserver/latents/?q=lofi"}
+    assert (
+        b'href="http://testserver/latents/?q=lofi">Back'
+        in client.post(reverse("latents:import"), files, headers=came_from).content
+    )
+    foreign = {"referer": "http://elsewhere.example/latents/"}
+    assert b"elsewhere" not in client.post(reverse("latents:import"), files, headers=foreign).content
+
+
 def test_import_refuses_large_files_before_it_receives_them(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

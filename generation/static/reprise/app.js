@@ -97,9 +97,18 @@ document.addEventListener("htmx:responseError", ({ detail }) => {
 // A refused form leads to what is wrong with it; on a phone, an accepted one to the new card far below.
 document.addEventListener("htmx:afterSettle", ({ target, detail }) => {
   if (detail.requestConfig?.path !== "/generation/generate") return;
-  if (target.matches?.("#console")) $("[aria-invalid=true]", target)?.focus();
-  if (target.matches?.(".job")) target.scrollIntoView({ block: "nearest" });
+  if (target.matches?.("#console")) ($("[aria-invalid=true]", target) ?? $(".error", target))?.focus();
+  if (target.matches?.("#results")) $(".job", target).scrollIntoView({ block: "nearest" });
 });
+
+// Moments are written in UTC, as the server does not know where somebody sits; the browser does.
+
+function showMoments(root) {
+  for (const time of $$("time[data-clock]", root)) {
+    time.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  }
+}
+showMoments(document);
 
 // Players: a button and the waveform as a slider in place of the browser's own controls; one plays at a time.
 

@@ -22,6 +22,14 @@ def admin(bob: User) -> Client:
     return client
 
 
+def test_index_leads_to_what_the_studio_keeps_and_not_to_the_queue(admin: Client) -> None:
+    index = text(admin.get("/admin/"))
+    for path in ("latents/latentrecord/", "generation/generationjob/", "generation/sample/", "generation/worker/"):
+        assert f"/admin/{path}" in index
+    assert "django_q" not in index
+    assert admin.get("/admin/django_q/schedule/add/").status_code == 404
+
+
 @pytest.mark.parametrize("model", ["generationjob", "sample", "worker", "preset"])
 def test_lists_and_pages_open(admin: Client, alice: User, sample: Sample, model: str) -> None:
     Worker.objects.create(host="studio-a", pid=1)

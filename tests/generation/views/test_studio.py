@@ -236,6 +236,16 @@ def test_whole_run_is_estimated_for_the_duration_that_was_asked(
     assert plan["seconds"] == pytest.approx(seconds / 2)  # two samples took that long
 
 
+@pytest.mark.parametrize(("takes", "factor"), [("4", 4), ("", 1), ("17", 1), ("some", 1)])
+def test_run_is_estimated_for_as_many_takes_as_were_asked(
+    client: Client, finished: GenerationJob, takes: str, factor: int
+) -> None:
+    query = {"init_latent_id": str(finished.latent_id), "t_start": "0.5"}
+    one = client.get("/generation/plan", query, headers=JSON).json()["seconds"]
+    many = client.get("/generation/plan", query | {"batch_size": takes}, headers=JSON).json()["seconds"]
+    assert many == pytest.approx(factor * one)
+
+
 @pytest.mark.parametrize(("query", "status"), [({"init_latent_id": str(uuid4())}, 404), ({"t_start": "0.5"}, 422)])
 def test_impossible_plan_is_refused(client: Client, query: dict[str, str], status: int) -> None:
     response = client.get("/generation/plan", query, headers=JSON)
@@ -280,7 +290,7 @@ def test_resume_stores_what_was_asked_and_what_runs(client: Client, take: Latent
 
 REFUSALS = [
     # (body, status, what is said)
-    ({}, 422, "Describe the music: This field is required."),
+    ({}, 422, "Describe the music: Say in a few words what to make."),
     ({"caption": "x", "init_latent_id": "nobody"}, 404, "Latent 'nobody' not found or expired"),
     ({"caption": "x", "t_start": 0.5}, 422, "Denoise below 1.0 needs a latent to resume from"),
     ({"caption": "x", "resume_sample_index": 0}, 422, "Denoise below 1.0 needs a latent to resume from"),
@@ -364,10 +374,24 @@ def test_preset_keeps_parameters_and_never_what_to_resume(client: Client, alice:
     assert "Preset “Late” loaded" in page
 
 
+@pytest.mark.parametrize("preset", ["x", "²", "9" * 30, "9" * 5000])
+def test_preset_that_cannot_be_is_not_found(client: Client, preset: str) -> None:
+    assert client.get("/", {"preset": preset}).status_code == 404
+
+
+def test_saved_preset_is_seen_in_the_open_list(client: Client) -> None:
+    saved = text(client.post("/presets/save", {"preset_name": "Slow", "bpm": "60"}, headers=HTMX))
+    assert '<details class="more" id="presets" open>' in saved
+    assert '<details class="more" id="presets">' in text(client.get("/"))
+
+
 def test_preset_may_lack_a_caption_but_nothing_in_it_may_be_wrong(client: Client) -> None:
     assert client.post("/presets/save", {"preset_name": "Slow", "bpm": "60"}, headers=HTMX).status_code == 200
-    assert client.post("/presets/save", {"preset_name": "Odd", "bpm": "6"}, headers=HTMX).status_code == 422
-    assert client.post("/presets/save", {"preset_name": "", "bpm": "60"}, headers=HTMX).status_code == 422
+    odd = client.post("/presets/save", {"preset_name": "Odd", "bpm": "6"}, headers=JSON)
+    assert (odd.status_code, odd.json()["error"]) == (422, "Tempo: Must be between 30 and 300.")
+    nameless = client.post("/presets/save", {"preset_name": "", "bpm": "60"}, headers=HTMX)
+    assert nameless.status_code == 422
+    assert "Give the preset a name." in text(nameless)
     assert [preset.name for preset in Preset.objects.all()] == ["Slow"]
 
 
