@@ -33,6 +33,22 @@ def is_local_mode() -> bool:
     return bool(settings.REPRISE_MODE == "local")
 
 
+class UnknownUser(LookupError):
+    """Nobody of this name can own anything; the message is meant for whoever runs a command."""
+
+
+def find_user(username: str | None) -> User:
+    """Return the active user of this name; in local mode, the local user where none is named. Raises UnknownUser."""
+    if is_local_mode() and username in (None, LOCAL_USERNAME):
+        return local_user()
+    if username is None:
+        raise UnknownUser("Say whose it is: --user NAME")
+    try:
+        return User.objects.get(username=username, is_active=True)
+    except (User.DoesNotExist, UnicodeError):  # a command line may hold bytes that are no text
+        raise UnknownUser(f"No active user '{username}'") from None
+
+
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=80, help_text="What will use it, such as “backup script”.")
 

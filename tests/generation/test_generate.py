@@ -20,9 +20,11 @@ from django.core.management.base import CommandError
 from pytest_django import Settings
 from tinytag import TinyTag
 
+from generation import downloads
 from generation.engine.music_model import MusicModel
 from generation.management.commands import generate
 from generation.models import GenerationJob
+from latents.errors import StorageFailed
 from latents.models import LatentHold, LatentRecord
 
 # The heartbeat of a running job writes from a thread of its own.
@@ -166,7 +168,46 @@ def test_what_cannot_be_written_is_said_before_the_work(run: Callable[..., str],
     assert refusal(run, "--out", "take.mp3", "--format", "wav") == "--out: must end in .wav, the format, not 'take.mp3'"
     assert refusal(run, "--out", "take") == "--out: must end in .flac, the format, not 'take'"
     assert refusal(run, "--out", "take.aiff") == "--format: Must be one of the choices offered."
+    too_long = "x" * 300
+    assert (
+        refusal(run, "--out", f"{too_long}.flac") == f"--out: '{too_long}.flac' cannot be written: File name too long"
+    )
+    assert (
+        refusal(run, "--out", f"{too_long}/a.flac")
+        == f"--out: '{too_long}/a.flac' cannot be written: File name too long"
+    )
     assert not GenerationJob.objects.exists()
+
+
+def test_the_longest_name_that_a_folder_takes_is_taken(run: Callable[..., str], tmp_path: Path) -> None:
+    run("--out", "x" * 250 + ".flac")
+    assert [len(path.name) for path in tmp_path.glob("x*")] == [255]
+
+
+def test_every_option_reaches_the_request(run: Callable[..., str], bob: User) -> None:
+    run(
+        *("--user", "bob", "--lyrics", "la la", "--bpm", 90, "--keyscale", "a minor", "--timesignature", "3/4"),
+        *("--steps", 3, "--shift", 2.5, "--guidance", 1.5, "--seed", 5, "--batch-size", 2, "--model", "tiny"),
+        *("--checkpoint-step", 1, "--format", "wav"),
+    )
+    job = GenerationJob.objects.get()
+    expected = {
+        "lyrics": "la la",
+        "bpm": 90,
+        "keyscale": "A minor",
+        "timesignature": "3",
+        "inference_steps": 3,
+        "shift": 2.5,
+        "guidance_scale": 1.5,
+        "seed": 5,
+        "batch_size": 2,
+        "model_variant": "tiny",
+        "checkpoint_step": 1,
+        "audio_format": "wav",
+        "duration": 2.0,
+    }
+    assert job.params == job.params | expected
+    assert job.owner == bob
 
 
 def test_a_disk_that_is_full_leaves_no_half_file(
@@ -180,8 +221,21 @@ def test_a_disk_that_is_full_leaves_no_half_file(
     sentence = refusal(run)
     assert sentence.startswith("'take.flac' could not be written: ")
     assert sentence.endswith("The take itself is kept in the studio.")
-    assert not list(tmp_path.glob("*take.flac*"))
+    assert not list(tmp_path.glob("*take.flac*")) + list(tmp_path.glob(".draft*"))
     assert GenerationJob.objects.get().status == "succeeded"
+
+
+def test_a_store_that_is_full_is_said_too(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other formats than FLAC are encoded when the file is written, and kept."""
+
+    def fail(*args: object) -> None:
+        raise StorageFailed(OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(downloads, "_keep", fail)
+    assert refusal(run, "--format", "mp3") == (
+        "'take.mp3' could not be written: The disk is full. Free some space, then try again. "
+        "The take itself is kept in the studio."
+    )
 
 
 def test_each_refusal_is_one_plain_sentence(
@@ -231,7 +285,8 @@ def test_each_refusal_is_one_plain_sentence(
             "The weights of 'absent' are not here. Fetch them with: manage.py fetch_model absent",
         ),
         (["--format", "aiff"], "--format: Must be one of the choices offered."),
-        (["--user", "nobody"], "There is no user 'nobody'."),
+        (["--user", "nobody"], "No active user 'nobody'"),
+        (["--user", "no text: \udcff"], "No active user 'no text: \udcff'"),  # how Python reads such bytes
     ]
     for arguments, sentence in table:
         assert refusal(run, *arguments, *(["--user", "alice"] if "--user" not in arguments else [])) == sentence
@@ -240,7 +295,7 @@ def test_each_refusal_is_one_plain_sentence(
 
 def test_server_mode_wants_to_know_whose_take_it_is(run: Callable[..., str], bob: User, settings: Settings) -> None:
     settings.REPRISE_MODE = "server"
-    assert refusal(run) == "Say whose take it is: --user NAME"
+    assert refusal(run) == "Say whose it is: --user NAME"
     run("--user", "bob")
     assert GenerationJob.objects.get().owner == bob
 

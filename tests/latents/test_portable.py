@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from latents.errors import ImportRefused, ImportTooLarge
 from latents.models import HeatMap, LatentRecord
 from latents.portable import export_file, import_file
 from latents.provenance import Parentage
+from latents.storage import DurableFileSystemStorage
 from tests.latents.conftest import make_provenance, random_latents
 
 MakeRecord = Callable[..., LatentRecord]
@@ -204,7 +206,7 @@ def test_imports_belong_to_the_local_user_in_local_mode(record: LatentRecord, tm
     assert copy.owner.username == "local"
 
 
-def test_commands_say_in_one_sentence_why_not(record: LatentRecord, tmp_path: Path) -> None:
+def test_commands_say_in_one_sentence_why_not(record: LatentRecord, tmp_path: Path, settings: Settings) -> None:
     file = tmp_path / "take.safetensors"
     unknown = uuid.uuid4()
     with pytest.raises(CommandError, match=f"^Latent '{unknown}' not found or expired$"):
@@ -212,7 +214,7 @@ def test_commands_say_in_one_sentence_why_not(record: LatentRecord, tmp_path: Pa
     with pytest.raises(CommandError, match=r"^Latent 'nonsense' not found or expired$"):
         run("export_latent", "nonsense", file)
     assert not file.exists()
-    with pytest.raises(CommandError, match="cannot be read: No such file"):
+    with pytest.raises(CommandError, match="cannot be imported: No such file"):
         run("import_latent", file)
     file.write_bytes(b"mine")
     with pytest.raises(CommandError, match="cannot be written: File exists"):
@@ -222,6 +224,39 @@ def test_commands_say_in_one_sentence_why_not(record: LatentRecord, tmp_path: Pa
         run("import_latent", file)
     with pytest.raises(CommandError, match=r"^No active user 'nobody'$"):
         run("import_latent", file, "--user", "nobody")
+    pipe, other_end = os.pipe()
+    os.close(other_end)
+    with pytest.raises(CommandError, match=r"cannot be imported: .*not seekable"):
+        run("import_latent", f"/dev/fd/{pipe}")
+    os.close(pipe)
+    settings.REPRISE_MODE = "server"
+    with pytest.raises(CommandError, match=r"^Say whose it is: --user NAME$"):
+        run("import_latent", file)
+
+
+def test_disk_that_is_full_leaves_no_half_export(
+    record: LatentRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(record: LatentRecord, target: IO[bytes]) -> None:
+        target.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("latents.management.commands.export_latent.export_file", fill)
+    with pytest.raises(CommandError, match=r"take\.safetensors cannot be written: No space left on device$"):
+        run("export_latent", record.pk, tmp_path / "take.safetensors")
+    assert not list(tmp_path.glob("take*"))
+
+
+def test_disk_that_is_full_stops_an_import(
+    record: LatentRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run("export_latent", record.pk, tmp_path / "take.safetensors")
+    monkeypatch.setattr(DurableFileSystemStorage, "_write", fill)
+    with pytest.raises(CommandError, match=r"^The disk is full"):
+        run("import_latent", tmp_path / "take.safetensors")
 
 
 def test_damaged_latent_is_not_exported(record: LatentRecord, tmp_path: Path) -> None:

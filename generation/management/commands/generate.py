@@ -23,8 +23,8 @@ from generation.forms import GenerationForm
 from generation.models import GenerationJob, QueueFull, Sample
 from generation.takes import TakeRequest
 from generation.worker import Attempt
-from latents.errors import LatentError
-from resumeapp.accounts import is_local_mode, local_user
+from latents.errors import LatentError, StorageFailed
+from resumeapp.accounts import UnknownUser, find_user, is_local_mode
 
 # Options that are fields of the form; the form says what they may be, so the parser takes any text.
 FIELD_OPTIONS = {
@@ -68,7 +68,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         _prepare_database()
-        owner = _find_owner(options["user"])
+        try:
+            owner = find_user(options["user"])
+        except UnknownUser as error:
+            raise CommandError(str(error)) from None
         out: Path | None = options["out"]
         form = _fill_form(options, out, owner)
         request = form.take_request
@@ -141,17 +144,6 @@ def _prepare_database() -> None:
     call_command("migrate", verbosity=0, interactive=False)
 
 
-def _find_owner(username: str | None) -> User:
-    if username is None:
-        if is_local_mode():
-            return local_user()
-        raise CommandError("Say whose take it is: --user NAME")
-    try:
-        return User.objects.get(username=username)
-    except User.DoesNotExist:
-        raise CommandError(f"There is no user '{username}'.") from None
-
-
 def _fill_form(options: dict[str, Any], out: Path | None, owner: User) -> GenerationForm:
     """Return the valid form of these options, or say in one sentence what is wrong with them."""
     fields = {name: options[name] for name in ("caption", *FIELD_OPTIONS) if options[name] is not None}
@@ -181,27 +173,36 @@ def _name_files(out: Path | None, request: TakeRequest) -> list[Path]:
 
 def _check_files(paths: list[Path], *, is_forced: bool) -> None:
     """Find out before the work what would go wrong after it."""
-    folder = paths[0].parent
-    if not folder.is_dir():
-        raise CommandError(f"--out: there is no folder '{folder}'")
-    if not os.access(folder, os.W_OK):
-        raise CommandError(f"--out: the folder '{folder}' cannot be written to")
     for path in paths:
-        if path.is_dir():
-            raise CommandError(f"--out: '{path}' is a folder")
-        if path.exists() and not is_forced:
-            raise CommandError(f"'{path}' is there already; --force overwrites it")
+        try:
+            _check_file(path, is_forced=is_forced)
+        except OSError as error:
+            raise CommandError(f"--out: '{path}' cannot be written: {error.strerror}") from error
+
+
+def _check_file(path: Path, *, is_forced: bool) -> None:
+    if not path.parent.is_dir():
+        raise CommandError(f"--out: there is no folder '{path.parent}'")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"--out: the folder '{path.parent}' cannot be written to")
+    if path.is_dir():
+        raise CommandError(f"--out: '{path}' is a folder")
+    if path.exists() and not is_forced:
+        raise CommandError(f"'{path}' is there already; --force overwrites it")
 
 
 def _write(sample: Sample, path: Path, audio_format: AudioFormat) -> None:
     """Put a sample's file in its place at once, whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".draft-{os.getpid()}")  # short, where the name itself may be as long as names can be
     try:
         with open_audio(sample, audio_format) as sound, draft.open("wb") as file:
             shutil.copyfileobj(sound, file)
         draft.replace(path)
-    except OSError as error:
-        raise CommandError(f"'{path}' could not be written: {error}. The take itself is kept in the studio.") from error
+    except (OSError, StorageFailed) as error:
+        reason = str(error).rstrip(".")
+        raise CommandError(
+            f"'{path}' could not be written: {reason}. The take itself is kept in the studio."
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
 

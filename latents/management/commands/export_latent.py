@@ -26,12 +26,11 @@ class Command(BaseCommand):
         try:
             record = _find(latent)
             store.verify(record)
-            with file.open("xb") as target:
-                export_file(record, target)
+            _write(record, file)
         except LatentError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
-            raise CommandError(f"{file} cannot be written: {error.strerror}") from error
+            raise CommandError(f"{file} cannot be written: {error.strerror or error}") from error
         if verbosity >= 1:
             self.stdout.write(f"Wrote {file} ({filesizeformat(record.size_bytes)})")
 
@@ -41,3 +40,14 @@ def _find(latent_id: str) -> LatentRecord:
         return LatentRecord.objects.live(timezone.now()).get(pk=latent_id)
     except (LatentRecord.DoesNotExist, ValidationError):
         raise LatentNotFound(latent_id) from None
+
+
+def _write(record: LatentRecord, path: Path) -> None:
+    """Write the whole file, or none."""
+    file = path.open("xb")
+    try:
+        with file:
+            export_file(record, file)
+    except BaseException:
+        path.unlink()
+        raise

@@ -3,10 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from resumeapp.accounts import LOCAL_USERNAME, is_local_mode, local_user
+from resumeapp.accounts import UnknownUser, find_user
 from resumeapp.models import PersonalToken
 
 
@@ -18,14 +17,8 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="command line", help="what will use it (default: %(default)s)")
 
     def handle(self, *, user: str, name: str, **options: Any) -> None:
-        _, secret = PersonalToken.objects.issue(_find_user(user), name)
+        try:
+            _, secret = PersonalToken.objects.issue(find_user(user), name)
+        except UnknownUser as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(secret)
-
-
-def _find_user(username: str) -> User:
-    if is_local_mode() and username == LOCAL_USERNAME:
-        return local_user()
-    try:
-        return User.objects.get(username=username, is_active=True)
-    except User.DoesNotExist:
-        raise CommandError(f"No active user '{username}'") from None
