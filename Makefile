@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 # One thread per process: torch then gives the same bits on every machine, and parallel tests do not fight for cores.
-test check scale faults soak: export OMP_NUM_THREADS := 1
+test check scale faults fuzz soak: export OMP_NUM_THREADS := 1
 # The checks import the settings, which make the data folder.
 check: export REPRISE_DATA := $(VENV)/check
 
-.PHONY: run test check bench scale faults soak
+.PHONY: run test check bench scale faults fuzz soak
 .DEFAULT_GOAL := run
 
 run: $(VENV)/installed
@@ -29,11 +29,15 @@ check: $(VENV)/installed-for-tests
 # The tests of larger setups, then those of rows and workers once more on their database and broker.
 scale: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m "" tests/scale $(ARGS)
-	TEST_STACK=scale $(BIN)/python -m pytest tests/generation tests/latents tests/resumeapp tests/faults $(ARGS)
+	TEST_STACK=scale $(BIN)/python -m pytest tests/generation tests/latents tests/resumeapp tests/faults tests/fuzz $(ARGS)
 
 # All that can go wrong on one machine, also what takes minutes; then everything at once, for ten.
 faults: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m "" tests/faults --ignore tests/faults/test_soak.py $(ARGS)
+
+# Every request of tests/fuzz; `make test` sends a share of them.
+fuzz: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -m "" tests/fuzz $(ARGS)
 
 soak: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m long --capture=no tests/faults/test_soak.py $(ARGS)
