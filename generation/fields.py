@@ -9,8 +9,9 @@ from uuid import UUID
 from django import forms
 from django.core.exceptions import ValidationError
 
+from latents.lifetimes import parse_ttl
 from latents.provenance import CONTROL_CHARACTERS
-from latents.retention import longest_ttl, parse_ttl
+from latents.retention import longest_ttl
 
 _KEY = re.compile(r"([A-G])([#b♯♭]?)[ -]?(major|minor)", re.IGNORECASE)
 

@@ -30,8 +30,8 @@ from generation.models import Sample
 from generation.variants import Variant, get_variant
 from latents import store
 from latents.errors import LatentNotFound
+from latents.lifetimes import parse_ttl
 from latents.models import LatentRecord
-from latents.retention import parse_ttl
 from latents.store import Parentage, Provenance
 
 if TYPE_CHECKING:

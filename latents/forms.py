@@ -8,7 +8,8 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from latents.retention import longest_ttl, parse_ttl
+from latents.lifetimes import parse_ttl
+from latents.retention import longest_ttl
 
 DEFAULT_EXTENSION = timedelta(days=30)
 

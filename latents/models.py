@@ -16,11 +16,11 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from latents.errors import LatentHeld, LatentNotFound
+from latents.lifetimes import LONGEST_TTL
 
 UNDO_WINDOW = timedelta(minutes=10)
 # A record that was pinned past its expiry would otherwise be gone at the very click that unpins it.
 UNPIN_GRACE = timedelta(days=1)
-LONGEST_TTL = timedelta(days=36_500)  # dates end with the year 9999
 MAX_DAMAGE_LENGTH = 200
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,28 +11,12 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.db import transaction
 
-from latents.models import LONGEST_TTL, LatentHold, LatentRecord, LatentRecordQuerySet
+from latents.models import LatentHold, LatentRecord, LatentRecordQuerySet
 
 # How long the row of a record without bytes still explains where its children come from.
 ROW_LIFETIME = timedelta(days=90)
 # Small enough that nobody who writes to the database meanwhile has to wait long.
 BATCH_SIZE = 200
-
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def parse_ttl(text: str) -> timedelta | None:
-    """Read a lifetime such as 90m, 12h or 30d; None is "never". Raises ValueError."""
-    if text.strip() == "never":
-        return None
-    match = re.fullmatch(r"(\d{1,6}) ?([smhdw])", text.strip(), re.ASCII)
-    if not match or int(match[1]) == 0:
-        raise ValueError(f'expected a time such as 12h or 30d, or "never", not {text!r}')
-    ttl = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if ttl > LONGEST_TTL:
-        raise ValueError(f'{text!r} is longer than a hundred years; say "never"')
-    return ttl
 
 
 def longest_ttl() -> timedelta | None:

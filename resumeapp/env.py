@@ -8,9 +8,10 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from latents.lifetimes import parse_ttl
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
-_TIME_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _BYTE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -94,12 +95,10 @@ def duration(name: str, default: timedelta | None) -> timedelta | None:
     value = text(name)
     if not value:
         return default
-    if value == "never":
-        return None
-    match = re.fullmatch(r"(\d{1,6}) ?([smhdw])", value, re.ASCII)
-    if not match or int(match[1]) == 0:
-        raise _bad(name, value, 'a time such as 12h or 30d, or "never"')
-    return timedelta(**{_TIME_UNITS[match[2]]: int(match[1])})
+    try:
+        return parse_ttl(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} {error}") from None
 
 
 def _bad(name: str, value: str, expected: str) -> ImproperlyConfigured:

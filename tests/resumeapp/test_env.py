@@ -73,6 +73,11 @@ def test_good_value_is_read(read: Callable[[], Any], value: str, expected: Any, 
         (lambda: env.duration("REPRISE_X", None), "30", "a time such as 12h"),  # of what?
         (lambda: env.duration("REPRISE_X", None), "0d", "a time such as 12h"),
         (lambda: env.duration("REPRISE_X", None), "99999999w", "a time such as 12h"),
+        (
+            lambda: env.duration("REPRISE_X", None),
+            "999999w",
+            '"never" or less than a hundred years',
+        ),  # beyond all dates
     ],
 )
 def test_bad_value_is_refused_with_its_name(

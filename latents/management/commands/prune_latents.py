@@ -8,8 +8,9 @@ from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat, pluralize
 from django.utils import timezone
 
+from latents.lifetimes import parse_ttl
 from latents.models import LatentRecord
-from latents.retention import parse_ttl, prune
+from latents.retention import prune
 
 
 def age(text: str) -> timedelta:
@@ -18,7 +19,7 @@ def age(text: str) -> timedelta:
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error
     if ttl is None:
-        raise ArgumentTypeError("expected a time such as 12h or 30d")
+        raise ArgumentTypeError("must be a time such as 12h or 30d")
     return ttl
 
 
