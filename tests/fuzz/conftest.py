@@ -110,7 +110,7 @@ def is_change(method: str, status: int) -> bool:
 
 
 def count_rows() -> dict[str, int]:
-    counted = [model for model in apps.get_models() if model.__name__ not in UNCOUNTED]
+    counted = [model for model in apps.get_models() if model._meta.managed and model.__name__ not in UNCOUNTED]
     counts = ", ".join(f"(SELECT count(*) FROM {model._meta.db_table})" for model in counted)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {counts}")
