@@ -115,6 +115,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, (*EXPLAINED, DecodeOutOfMemory)):
         return str(error)
     logger.error("A job failed for a reason that it should not have", exc_info=error)
+    if isinstance(error, Error):
+        return f"The database did not keep the take: {error}."
     return f"The worker ran into a problem: {str(error) or type(error).__name__}"
 
 

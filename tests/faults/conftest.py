@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,14 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
+from django.core.files.storage import storages
 from django.db import connection
+from django.utils import timezone
 from pytest_django import Settings
 
-from generation.models import GenerationJob
+from generation import recovery, tasks, worker
+from generation.models import GenerationJob, Sample
+from latents.audit import audit, list_files
 from latents.models import LatentRecord
 from tests.generation.take_requests import take_request
 
@@ -158,9 +165,9 @@ def start_worker(transactional_db: None, nursery: Nursery, tmp_path: Path) -> It
         return worker
 
     yield start
-    for worker in workers:
-        worker.kill()
-        print(worker.log.read_text())  # noqa: T201  pytest shows it when the test fails
+    for started in workers:
+        started.kill()
+        print(started.log.read_text())  # noqa: T201  pytest shows it when the test fails
 
 
 @pytest.fixture
@@ -178,9 +185,87 @@ def submit(
     return submit
 
 
+@pytest.fixture
+def drain(submit: Callable[..., GenerationJob]) -> Iterator[Callable[[], None]]:
+    """Return what a worker does with its queue, to be done in this process."""
+    yield lambda: tasks.drain("")
+    worker.slot.is_stopping = False
+    worker.slot.start_over()
+
+
+TRIGGERS = {
+    "sqlite": """
+        CREATE TRIGGER note_end AFTER UPDATE OF status ON generation_generationjob
+        WHEN NEW.status IN ('succeeded', 'failed', 'cancelled')
+        BEGIN INSERT INTO noted_ends (job_id) VALUES (NEW.id); END
+    """,
+    "postgresql": """
+        CREATE FUNCTION note_end() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO noted_ends (job_id) VALUES (NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER note_end AFTER UPDATE OF status ON generation_generationjob FOR EACH ROW
+        WHEN (NEW.status IN ('succeeded', 'failed', 'cancelled')) EXECUTE FUNCTION note_end()
+    """,
+}
+UNDO = {
+    "sqlite": ["DROP TRIGGER note_end", "DROP TABLE noted_ends"],
+    "postgresql": ["DROP FUNCTION note_end() CASCADE", "DROP TABLE noted_ends"],
+}
+
+
+@pytest.fixture
+def ends(transactional_db: None) -> Iterator[Callable[[], Counter[int]]]:
+    """Have the database itself note each move to a final state; return how many jobs have made how many."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE noted_ends (job_id VARCHAR(36))")
+        cursor.execute(TRIGGERS[connection.vendor])
+
+    def count_ends() -> Counter[int]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT job_id FROM noted_ends")
+            return Counter(Counter(str(job_id) for (job_id,) in cursor.fetchall()).values())
+
+    yield count_ends
+    with connection.cursor() as cursor:
+        for statement in UNDO[connection.vendor]:
+            cursor.execute(statement)
+
+
 def reload(job: GenerationJob) -> GenerationJob:
     return GenerationJob.objects.get(pk=job.pk)
 
 
 def ended(*jobs: GenerationJob) -> bool:
     return all(reload(job).is_final for job in jobs)
+
+
+def is_running(job: GenerationJob, step: int = 1) -> bool:
+    row = reload(job)
+    return row.status == GenerationJob.Status.RUNNING and row.step >= step
+
+
+def assert_files_are_whole() -> None:
+    """At any moment: what a row names is there to the last bit."""
+    found = audit(timezone.now(), verify=True)
+    assert (found.missing, found.damaged) == ([], [])
+    for sample in Sample.objects.all():
+        with sample.open_audio() as sound:
+            assert hashlib.sha256(sound.read()).hexdigest() == sample.sha256
+
+
+def assert_garbage_is_found() -> None:
+    """Once all is quiet: the audit and the pruning know every file that has no row."""
+    later = timezone.now() + timedelta(days=2)
+    named = set(LatentRecord.objects.values_list("file", flat=True))
+    assert set(audit(later).orphans) == files_in("latents") - named
+    recovery.remove_stray_sounds(later)
+    assert files_in("audio") == set(Sample.objects.values_list("audio_file", flat=True))
+
+
+def files_in(alias: str) -> set[str]:
+    return {name for names in list_files(storages[alias]) for name in names}
+
+
+def assert_done(*jobs: GenerationJob, attempts: int = 1) -> None:
+    for job in map(reload, jobs):
+        assert (job.status, job.error, job.attempts) == (GenerationJob.Status.SUCCEEDED, "", attempts)
+        assert job.samples.count() == 1

@@ -6,13 +6,21 @@ import importlib
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.utils import timezone
+
 from generation import worker
-from generation.models import GenerationJob, Worker
+from generation.models import Worker
 from generation.worker import Attempt
 
 
@@ -60,35 +68,81 @@ def dying() -> None:
     Worker.give_up_claims = die  # type: ignore[method-assign]
 
 
-def pausing_before_finish(flag: str) -> None:
-    """The worker stops itself with SIGSTOP right before it finishes its first job; `flag` is a file that says so."""
-    finish = GenerationJob.finish
-
-    def pause(job: GenerationJob, *arguments: Any) -> None:
-        if not Path(flag).exists():
-            Path(flag).write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGSTOP)
-        finish(job, *arguments)
-
-    GenerationJob.finish = pause  # type: ignore[method-assign]
+def paused_at(moment: str, flag: str) -> None:
+    """The worker stops itself with SIGSTOP once, right before a moment; `flag` is a file that then has its pid."""
+    _once_at(moment, flag, lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 def killed_at(moment: str, flag: str) -> None:
-    """The worker is killed once, right before `moment`: a function given as module:Class.method or module:function."""
-    place, _, path = moment.partition(":")
+    """The worker is killed once, right before a moment."""
+    _once_at(moment, flag, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def locked_at(moment: str, flag: str, seconds: float) -> None:
+    """Somebody else writes to the SQLite database for so long, from right before a moment on."""
+
+    def lock() -> None:
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
+        other.execute("PRAGMA busy_timeout = 20000")
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(seconds, other.close).start()
+
+    _once_at(moment, flag, lock)
+
+
+def impatient(busy_ms: int) -> None:
+    """SQLite waits for a lock no longer than this."""
+
+    def hurry(connection: BaseDatabaseWrapper, **named: Any) -> None:
+        connection.connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
+
+    connection_created.connect(hurry, weak=False)
+
+
+def wrong_clock(file: str) -> None:
+    """This machine's clock is wrong by the seconds that the file says, for Python and for SQLite, which both ask it."""
+
+    def error_s() -> float:
+        return float(Path(file).read_text())
+
+    def set_sqlite_clock(connection: BaseDatabaseWrapper, **named: Any) -> None:
+        if connection.vendor == "sqlite":
+            connection.connection.create_function("strftime", 2, lambda form, when: _strftime(form, error_s()))
+
+    right_time, right_now = time.time, timezone.now
+    time.time = lambda: right_time() + error_s()
+    timezone.now = lambda: right_now() + timedelta(seconds=error_s())
+    connection_created.connect(set_sqlite_clock, weak=False)
+
+
+def _strftime(form: str, error_s: float) -> str:
+    """Do what SQLite does for Now(), the only question that the studio asks of its clock."""
+    assert form == "%Y-%m-%d %H:%M:%f"
+    now = datetime.now(UTC) + timedelta(seconds=error_s)
+    return now.strftime("%Y-%m-%d %H:%M:%S.") + f"{now.microsecond // 1000:03}"
+
+
+def _once_at(moment: str, flag: str, act: Callable[[], object]) -> None:
+    """Do something right before a moment, the first time that the worker comes there while it works on a job.
+
+    A moment is a function, given as module:Class.method or module:function; with "@2" behind it, its second call.
+    """
+    path, _, number = moment.partition("@")
+    place, _, path = path.partition(":")
     owner: Any = importlib.import_module(place)
     *classes, name = path.split(".")
     for part in classes:
         owner = getattr(owner, part)
     original = getattr(owner, name)
+    calls = count(1)
 
-    def kill(*arguments: Any, **named: Any) -> Any:
-        if worker.slot.is_draining and not Path(flag).exists():
-            Path(flag).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+    def wrapper(*arguments: Any, **named: Any) -> Any:
+        if worker.slot.is_draining and next(calls) == int(number or 1) and not Path(flag).exists():
+            Path(flag).write_text(str(os.getpid()))
+            act()
         return original(*arguments, **named)
 
-    setattr(owner, name, kill)
+    setattr(owner, name, wrapper)
 
 
 def _at_each_step(act: Callable[[Attempt, int], None]) -> None:
