@@ -24,6 +24,26 @@ SCRIPTS = [
     f"javascript:{MARK}()",
     f"{{{{ 7|add:7 }}}}{{% debug %}}<!-- <{MARK}",
 ]
+# Words that mean something to a search index.
+QUERIES = [
+    '"',
+    '""',
+    "'",
+    "*",
+    "^a",
+    "a*",
+    "a:b",
+    "caption:a",
+    "NOT",
+    "a AND",
+    "OR OR",
+    "NEAR(a b)",
+    "(",
+    "-a",
+    "\\",
+    "a" + " b" * 2000,
+    "_%",
+]
 NUMBERS = [
     0, 1, -1, 2, 16, 17, 0.5, -0.0, 1e-300, 1e308, 1e400, -1e400, math.nan, 2**31, 2**53, 2**63 - 1, 2**63, 2**64,
     -(2**63) - 1, 10**30, 10**400,

@@ -79,6 +79,15 @@ def test_every_field_bears_every_value(world: World, every: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "page", ["/latents/", "/admin/latents/latentrecord/", "/admin/generation/generationjob/", "/admin/auth/user/"]
+)
+def test_search_bears_every_word(world: World, page: str) -> None:
+    for words in (*hostile.SCRIPTS, *hostile.TEXTS, *hostile.QUERIES):
+        query = urlencode({"q": hostile.as_text(words)})[:LONGEST_QUERY]
+        world.ask("GET", page, query=query, who="root")
+
+
+@pytest.mark.parametrize(
     "examples", [pytest.param(200, id="some"), pytest.param(RANDOM_REQUESTS, id="all", marks=pytest.mark.long)]
 )
 def test_random_requests(world: World, examples: int) -> None:

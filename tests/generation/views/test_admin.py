@@ -105,3 +105,11 @@ def test_record_has_its_sound_and_its_lineage(
     page = text(admin.get(f"/admin/latents/latentrecord/{finished.latent_id}/change/"))
     assert page.count("<audio controls") == 2
     assert f"{str(finished.latent_id)[:8]}</a> from noise" in page
+
+
+@pytest.mark.parametrize("model", ["latents/latentrecord", "generation/generationjob", "auth/user"])
+def test_search_for_more_than_a_database_takes_is_refused_in_words(admin: Client, model: str) -> None:
+    for words in ("a" * 100_000, "a " * 2000):
+        page = admin.get(f"/admin/{model}/", {"q": words})
+        assert page.status_code == 200
+        assert "Ensure this value has at most 200 characters" in text(page)
