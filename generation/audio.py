@@ -36,8 +36,10 @@ _ENCODINGS: Mapping[AudioFormat, dict[str, Any]] = {
 }
 
 MAX_TITLE = 120
-# libsndfile 1.2.2 writes Ogg files that nobody can read when a comment reaches 60 KB.
+# libsndfile 1.2.2 writes Ogg files that nobody can read when a comment reaches 60 KB; of a WAV it loses the comment at
+# 2 KB, and damages the file with a longer one.
 MAX_COMMENT_BYTES = 32_000
+MAX_WAV_COMMENT_BYTES = 1500
 # BS.1770 measures in blocks of 0.4 s: anything shorter has no loudness.
 MIN_LOUDNESS_S = 0.4
 
@@ -55,13 +57,13 @@ class Tags:
     latent_id: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)  # the request, as JSON
 
-    def comment(self) -> str:
-        """Return everything as JSON, short enough for every format: the longest parts are left out first."""
+    def comment(self, max_bytes: int) -> str:
+        """Return everything as JSON, where necessary without its longest parts."""
         facts = {name: value for name, value in vars(self).items() if value not in (None, "", {}) and name != "title"}
         for omitted in ("", "lyrics", "params", "prompt"):
             facts.pop(omitted, None)
             comment = json.dumps(facts, ensure_ascii=False, allow_nan=False)
-            if len(_utf8(comment)) <= MAX_COMMENT_BYTES:
+            if len(_utf8(comment)) <= max_bytes:
                 break
         return comment
 
@@ -108,10 +110,8 @@ def loudness_lufs(audio: Audio, sample_rate: int) -> float | None:
 def _write_comments(out: soundfile.SoundFile, audio_format: AudioFormat, tags: Tags) -> None:
     if audio_format == "mp3":
         return
-    texts = {"title": tags.title[:MAX_TITLE]}
-    if audio_format != "wav":  # libsndfile loses a WAV comment of 4 KB and damages the file with a longer one
-        texts["comment"] = tags.comment()
-    for name, value in texts.items():
+    max_bytes = MAX_WAV_COMMENT_BYTES if audio_format == "wav" else MAX_COMMENT_BYTES
+    for name, value in {"title": tags.title[:MAX_TITLE], "comment": tags.comment(max_bytes)}.items():
         if value:
             setattr(out, name, _utf8(value).decode())
 
@@ -123,7 +123,7 @@ def _id3(tags: Tags) -> bytes:
         _id3_frame("TIT2", tags.title[:MAX_TITLE]),
         _id3_frame("TBPM", tags.bpm),
         _id3_frame("TKEY", _id3_key(tags.keyscale)),
-        _id3_frame("COMM", tags.comment(), prefix=b"eng\0"),
+        _id3_frame("COMM", tags.comment(MAX_COMMENT_BYTES), prefix=b"eng\0"),
         _id3_frame("USLT", tags.lyrics, prefix=b"eng\0"),
         *(_id3_frame("TXXX", value, prefix=name.encode() + b"\0") for name, value in described.items()),
     ]

@@ -80,11 +80,22 @@ def test_another_library_reads_the_title_back(audio_format: AudioFormat, tmp_pat
     assert tag.duration == pytest.approx(0.5, abs=0.06)
 
 
-def test_wav_carries_a_short_title_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("letter", ["T", "夜"])
+def test_wav_carries_title_seed_latent_and_what_else_is_short(letter: str, tmp_path: Path) -> None:
     path = tmp_path / "take.wav"
-    path.write_bytes(encode(tone(), RATE, "wav", Tags(title="T" * 5000, lyrics="la " * 5000)))
-    assert TinyTag.get(path).title == "T" * 120
-    assert len(soundfile.read(path)[0]) == RATE // 2
+    for lyrics, prompt, kept in [
+        ("la", "p", {"prompt", "lyrics"}),
+        ("la " * 5000, "p", {"prompt"}),
+        ("", "p" * 1500, set()),
+    ]:
+        facts = Tags(title=letter * 5000, prompt=prompt, lyrics=lyrics, seed=7, latent_id="0f5f", params={"bpm": 9})
+        path.write_bytes(encode(tone(), RATE, "wav", facts))
+        tag = TinyTag.get(path)
+        assert tag.title == letter * 120
+        said = json.loads(str(tag.comment))
+        assert (said["seed"], said["latent_id"]) == (7, "0f5f")
+        assert said.keys() & {"prompt", "lyrics"} == kept
+        assert len(soundfile.read(path)[0]) == RATE // 2
 
 
 @pytest.mark.parametrize("audio_format", TAGGED)
@@ -137,7 +148,8 @@ def test_very_long_lyrics_are_left_out_of_the_comment_and_the_file_stays_readabl
 
 def test_comment_never_exceeds_its_limit() -> None:
     huge = "x" * MAX_COMMENT_BYTES
-    assert json.loads(Tags(prompt=huge, lyrics=huge, seed=5, params={"caption": huge}).comment()) == {"seed": 5}
+    tags = Tags(prompt=huge, lyrics=huge, seed=5, params={"caption": huge})
+    assert json.loads(tags.comment(MAX_COMMENT_BYTES)) == {"seed": 5}
 
 
 @pytest.mark.parametrize("audio_format", FORMATS)
