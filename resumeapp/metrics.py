@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Aggregate, Count, F, Min, QuerySet, Sum
+from django.db.models import Aggregate, Case, Count, F, Min, Q, QuerySet, Sum, When
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -25,7 +25,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, g
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from generation.models import GenerationJob, Worker
+from generation.models import GenerationJob, Sample, Worker
 from generation.views.answers import states_refusals
 from latents.models import LatentRecord
 
@@ -111,14 +111,21 @@ def _finished_jobs(now: datetime) -> Iterator[GaugeMetricFamily]:
     yield _by_variant(
         "reprise_model_calls_last_hour", "Model calls of jobs that succeeded", succeeded, Sum("model_calls")
     )
-    repeated = jobs.filter(attempts__gt=1)
-    yield _by_variant(
-        "reprise_attempts_repeated_last_hour",
-        "Attempts after one whose lease expired",
-        repeated,
-        Sum(F("attempts") - 1),
-    )
+    yield _lease_expiries(now)
     yield _durations(succeeded)
+
+
+def _lease_expiries(now: datetime) -> GaugeMetricFamily:
+    """Count attempts that were taken from workers gone quiet, among jobs that have not ended or did so lately.
+
+    A job that is put back in order gets its attempt back, so whatever is left of them was lost that way. The attempt
+    that a job is in, or has ended in, does not count.
+    """
+    lost = F("attempts") - Case(When(status=GenerationJob.Status.QUEUED, then=0), default=1)
+    lately = GenerationJob.objects.filter(Q(finished_at=None) | Q(finished_at__gt=now - WINDOW), attempts__gt=0)
+    return _by_variant(
+        "reprise_lease_expiries_last_hour", "Attempts lost with the worker that was on them", lately, Sum(lost)
+    )
 
 
 def _durations(succeeded: QuerySet[GenerationJob]) -> GaugeMetricFamily:
@@ -141,10 +148,23 @@ def _store(now: datetime) -> Iterator[GaugeMetricFamily]:
     for total in LatentRecord.objects.totals_by_variant():
         stored_bytes.add_metric([total.model_variant], total.bytes)
         records.add_metric([total.model_variant], total.records)
-    pruned = LatentRecord.objects.filter(purged_at__gt=now - WINDOW)
-    pruned_records = _gauge("reprise_latents_pruned_last_hour", "Latents whose bytes were taken")
-    pruned_records.add_metric([], pruned.count())
-    yield from (stored_bytes, records, pruned_records)
+    yield from (stored_bytes, records)
+    sound = Sample.objects.filter(purged_at=None).aggregate(bytes=Sum("size_bytes"), samples=Count("id"))
+    yield _total("reprise_sound_bytes", "What stored sound takes, without what is encoded on demand", sound["bytes"])
+    yield _total("reprise_samples", "Samples whose sound is stored", sound["samples"])
+    pruned = LatentRecord.objects.filter(purged_at__gt=now - WINDOW).aggregate(
+        bytes=Sum("size_bytes"), records=Count("id")
+    )
+    yield _total("reprise_latents_pruned_last_hour", "Latents whose bytes were taken", pruned["records"])
+    yield _total("reprise_latents_pruned_bytes_last_hour", "Bytes that were taken", pruned["bytes"])
+    silenced = Sample.objects.filter(purged_at__gt=now - WINDOW).count()
+    yield _total("reprise_samples_pruned_last_hour", "Samples whose sound was removed", silenced)
+
+
+def _total(name: str, meaning: str, number: int | None) -> GaugeMetricFamily:
+    gauge = _gauge(name, meaning)
+    gauge.add_metric([], number or 0)
+    return gauge
 
 
 def _by_variant(name: str, meaning: str, jobs: QuerySet[GenerationJob], value: Aggregate) -> GaugeMetricFamily:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from generation.models import GenerationJob, Worker
+from generation.models import GenerationJob, Sample, Worker
 from latents.models import LatentRecord
 from resumeapp.metrics import _quantile
 
@@ -73,7 +74,17 @@ def test_finished_jobs_are_counted_for_an_hour(client: Client, alice: User) -> N
     assert found["job_seconds_last_hour", "0.5", "sketch"] == 4
     assert found["job_seconds_last_hour", "0.99", "sketch"] == 30
     assert found["model_calls_last_hour", "sketch"] == 24
-    assert found["attempts_repeated_last_hour", "sketch"] == 2
+
+
+def test_attempts_that_died_with_their_worker_are_counted(client: Client, alice: User) -> None:
+    now = timezone.now()
+    make_job(alice, attempts=2)  # put back twice
+    make_job(alice, status=Status.RUNNING, attempts=2)  # once, and running again
+    make_job(alice, status=Status.FAILED, attempts=3, finished_at=now)
+    make_job(alice, status=Status.FAILED, attempts=1, finished_at=now)
+    make_job(alice, status=Status.FAILED, attempts=3, finished_at=now - timedelta(hours=2))
+    make_job(alice, status=Status.CANCELLED, attempts=0, finished_at=now)  # before anybody took it
+    assert scrape(client)["lease_expiries_last_hour", "sketch"] == 5
 
 
 def test_workers_are_counted_while_they_live(client: Client) -> None:
@@ -92,6 +103,26 @@ def test_store_is_shown_with_its_bytes_and_what_was_pruned(client: Client, alice
     assert found["latents_bytes", "sketch"] == 300
     assert found["latents", "sketch"] == 2
     assert found[("latents_pruned_last_hour",)] == 1
+    assert found[("latents_pruned_bytes_last_hour",)] == 50
+
+
+def test_sound_is_shown_with_its_bytes_and_what_was_removed(client: Client, alice: User) -> None:
+    sound = {"job": make_job(alice), "seed": 1, "sample_rate": 48000, "duration_s": 1.0}
+    Sample.objects.create(**sound, index=0, size_bytes=100)
+    Sample.objects.create(**sound, index=1, size_bytes=200)
+    Sample.objects.create(**sound, index=2, size_bytes=50, purged_at=timezone.now())
+    found = scrape(client)
+    assert found[("sound_bytes",)] == 300
+    assert found[("samples",)] == 2
+    assert found[("samples_pruned_last_hour",)] == 1
+
+
+def test_every_metric_is_in_the_documentation(client: Client) -> None:
+    client.get("/guessed/path")
+    families = text_string_to_metric_families(client.get("/metrics").content.decode())
+    names = {family.name for family in families} - {"reprise_refusals_created"}
+    words = (Path(__file__).parents[2] / "docs/operating.md").read_text()
+    assert not {name for name in names if name not in words}
 
 
 def test_refusals_are_counted_by_status_and_view(client: Client, alice: User) -> None:
