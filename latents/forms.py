@@ -37,7 +37,7 @@ class ExtendForm(forms.Form):
 
 
 class ImportForm(forms.Form):
-    file = forms.FileField(max_length=255)
+    file = forms.FileField(max_length=255, error_messages={"required": "Choose a file to import."})
 
     def refusal(self) -> str:
         """Return what is wrong, in one sentence."""

@@ -8,6 +8,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import reswap
 from django_htmx.middleware import HtmxDetails
@@ -22,6 +23,12 @@ BROKEN = "Something broke in the studio. Your takes are safe; the studio's log s
 
 def refuse(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
     """Say no in the form that was asked for; htmx leaves the page as it is and shows the sentence."""
+    response = _refusal(request, status, sentence)
+    patch_vary_headers(response, ["Accept", "HX-Request"])
+    return response
+
+
+def _refusal(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
     if wants_json(request):
         return JsonResponse({"error": sentence}, status=status)
     if HtmxDetails(request):

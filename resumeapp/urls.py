@@ -10,6 +10,7 @@ admin.site.site_header = admin.site.site_title = "Reprise"
 admin.site.index_title = "Administration"
 admin.site.enable_nav_sidebar = False  # the lists have many columns
 
+handler400 = "generation.views.answers.bad_request"
 handler403 = "generation.views.answers.forbidden"
 handler404 = "generation.views.answers.page_not_found"
 handler500 = "resumeapp.answers.broken"

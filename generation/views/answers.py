@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from django.contrib.auth.models import User
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.views.defaults import bad_request as djangos_bad_request
 from django_htmx.middleware import HtmxDetails
 
-from generation.fields import BodyError
+from generation.fields import BodyError, read_json
 from generation.models import Conflict, QueueFull
 from latents.errors import LatentError
 from resumeapp.answers import refuse
@@ -34,11 +35,27 @@ class StudioRequest(HttpRequest):
 View = Callable[Concatenate[StudioRequest, P], HttpResponseBase]
 
 
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
 class UnsupportedBody(Exception):
     """A body that is neither a form nor JSON."""
 
     def __init__(self, content_type: str | None) -> None:
         super().__init__(f"Send a form or application/json, not {content_type or 'an unnamed type'}")
+
+
+def is_json(request: HttpRequest) -> bool:
+    return request.content_type == "application/json"
+
+
+def read_fields(request: HttpRequest) -> dict[str, Any] | QueryDict:
+    """Return what a form post or a JSON body holds. Raises UnsupportedBody, BodyError."""
+    if is_json(request):
+        return read_json(request.body)
+    if request.content_type in FORM_TYPES:
+        return request.POST
+    raise UnsupportedBody(request.content_type)
 
 
 def states_refusals(view: View[P]) -> View[P]:
@@ -62,6 +79,13 @@ def states_refusals(view: View[P]) -> View[P]:
             return refuse(request, HTTPStatus.TOO_MANY_REQUESTS, str(error))
 
     return answer
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer every 400, and what was too large already for the check of its CSRF token."""
+    if isinstance(exception, RequestDataTooBig):
+        return refuse(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE)
+    return djangos_bad_request(request, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -21,6 +21,7 @@ from generation.views.answers import StudioRequest
 from generation.views.results import not_gone
 from latents.lineage import ancestors, descendants
 from latents.models import LatentRecord, LatentRecordQuerySet
+from latents.usage import variants_of
 from resumeapp.middleware import wants_json
 
 PAGE_SIZE = 24
@@ -39,39 +40,47 @@ class LibraryFilter(forms.Form):
     pinned = forms.BooleanField(label="Pinned", required=False)
     expiring = forms.BooleanField(label="Expiring soon", required=False)
 
-    def apply(self, records: LatentRecordQuerySet) -> LatentRecordQuerySet:
+    def list_for(self, owner_id: int, before: str | None) -> LatentRecordQuerySet:
+        """Return what was chosen of an owner's, in order, from after the record whose id is `before`.
+
+        What expires soon comes in that order, everything else the newest first.
+        """
         self.full_clean()
         chosen: dict[str, Any] = self.cleaned_data
+        own = LatentRecord.objects.filter(owner=owner_id)
+        last = _record_named(own, before)
         now = timezone.now()
-        records = records.expiring(now, EXPIRING_WITHIN) if chosen.get("expiring") else records.live(now)
+        records = own.expiring(now, EXPIRING_WITHIN) if chosen.get("expiring") else own.live(now)
+        exact = {"model_variant": chosen.get("variant"), "pinned": chosen.get("pinned")}
+        records = records.filter(**{name: value for name, value in exact.items() if value})
+        if chosen.get("kind"):
+            # By the step, which only checkpoints have: there is an index of those.
+            records = records.filter(checkpoint_step__isnull=chosen["kind"] == LatentRecord.Kind.TAKE)
         if chosen.get("q"):
-            records = records.search(chosen["q"])
-        exact = {"model_variant": chosen.get("variant"), "kind": chosen.get("kind"), "pinned": chosen.get("pinned")}
-        return records.filter(**{name: value for name, value in exact.items() if value})
+            records = records.search(chosen["q"], owner_id=owner_id)
+        elif chosen.get("expiring"):
+            return (records.expiring_after(last) if last and last.expires_at else records).soonest_first()
+        return (records.older_than(last) if last else records).newest_first()
 
 
 @require_safe
 @vary_on_headers("Accept", "HX-Request")
 def library(request: StudioRequest) -> HttpResponse:
-    """List the user's latents, newest first; a page continues after the record that `before` names."""
-    own = LatentRecord.objects.visible_to(request.user)
+    """List the user's latents; a page continues after the record that `before` names."""
     chosen = LibraryFilter(request.GET)
-    records = chosen.apply(own)
-    if last := _record_named(own, request.GET.get("before")):
-        records = records.older_than(last)
-    found = list(
-        _with_sound(records.newest_first().defer("params", "schedule", "runtime", "item_digests"))[: PAGE_SIZE + 1]
-    )
+    records = chosen.list_for(request.user.pk, request.GET.get("before"))
+    if not wants_json(request):
+        records = records.defer("params", "schedule", "runtime", "item_digests")
+    found = list(_with_sound(records)[: PAGE_SIZE + 1])
     page = found[:PAGE_SIZE]
     has_more = len(found) > PAGE_SIZE
     if wants_json(request):
         return JsonResponse({"latents": [record_json(record) for record in page], "has_more": has_more})
-    variants = own.order_by("model_variant").values_list("model_variant", flat=True).distinct()
     context = {
         "filter": chosen,
         "records": page,
         "next_page": _next_page(request, page) if has_more else "",
-        "variants": variants,
+        "variants": variants_of(request.user.pk),
     }
     return render(request, "generation/library.html" + ("#records" if request.htmx else ""), context)
 
@@ -85,7 +94,7 @@ def _with_sound(records: QuerySet[LatentRecord]) -> QuerySet[LatentRecord]:
 
 def _record_named(records: QuerySet[LatentRecord], latent_id: str | None) -> LatentRecord | None:
     try:
-        return records.filter(pk=latent_id).only("created_at").first() if latent_id else None
+        return records.filter(pk=latent_id).only("created_at", "expires_at").first() if latent_id else None
     except ValidationError:
         return None
 

@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from generation.fields import Text, read_json
+from generation.fields import Text
 from generation.forms import GenerationForm
 from generation.models import NOT_IN_PRESETS, Preset
 from generation.views import form_state
-from generation.views.answers import StudioRequest, states_refusals
+from generation.views.answers import StudioRequest, is_json, read_fields, states_refusals
 from generation.views.form_state import studio_url
 from resumeapp.answers import refuse, see_other, toast
 from resumeapp.middleware import wants_json
@@ -39,11 +39,10 @@ def presets(request: StudioRequest) -> HttpResponse:
 @states_refusals
 def save(request: StudioRequest) -> HttpResponseBase:
     """Keep the form's parameters, as far as they are filled in, under a name; an equal name is replaced."""
-    is_json = request.content_type == "application/json"
-    data = read_json(request.body) if is_json else request.POST.dict()
+    data = read_fields(request)
     name_form = PresetForm(data)
     params = {name: value for name, value in data.items() if name not in NOT_IN_PRESETS | {"preset_name"}}
-    form = (GenerationForm.from_json if is_json else GenerationForm)(params, user=request.user)
+    form = (GenerationForm.from_json if is_json(request) else GenerationForm)(params, user=request.user)
     form.fields["caption"].required = False
     if refused := [*form.sentences, *name_form.errors.get("preset_name", [])]:
         return refuse(request, HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(refused))

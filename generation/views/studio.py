@@ -15,19 +15,16 @@ from django.views.decorators.http import require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import replace_url, reswap, retarget
 
-from generation.fields import read_json
 from generation.forms import GenerationForm
 from generation.models import GenerationJob, Preset, Sample
 from generation.views import form_state
-from generation.views.answers import StudioRequest, UnsupportedBody, states_refusals
+from generation.views.answers import StudioRequest, is_json, read_fields, states_refusals
 from generation.views.form_state import FormState, studio_url
 from generation.views.plan import ResumePanel, resume_panel
-from generation.views.results import has_worker, newest_jobs
+from generation.views.results import has_worker, job_json, newest_jobs
 from latents.models import LatentRecord
 from resumeapp.answers import see_other, toast
 from resumeapp.middleware import wants_json
-
-_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -40,6 +37,8 @@ def studio(request: StudioRequest) -> HttpResponseBase:
     if "before" in request.GET:
         return _show_older(request)
     state, said = _requested_state(request)
+    if wants_json(request):
+        return _as_json(request.user, state)
     if request.htmx and not request.htmx.history_restore_request:
         response = render(
             request, "generation/studio.html#console", console(request.user, state, is_restored=bool(said))
@@ -108,8 +107,15 @@ def _carry_over(request: StudioRequest) -> HttpResponse:
     return replace_url(response, studio_url(state))
 
 
+def _as_json(user: User, state: FormState, before: GenerationJob | None = None) -> HttpResponse:
+    jobs, last = newest_jobs(user, before)
+    return JsonResponse({"fields": state, "jobs": [job_json(job) for job in jobs], "has_more": last is not None})
+
+
 def _show_older(request: StudioRequest) -> HttpResponse:
     before = get_object_or_404(GenerationJob, owner=request.user, pk=_uuid(request.GET["before"]))
+    if wants_json(request):
+        return _as_json(request.user, {}, before)
     template = "generation/studio.html#results" if request.htmx else "generation/studio.html"
     context = {} if request.htmx else console(request.user, {})
     return render(request, template, context | results(request.user, before))
@@ -141,7 +147,8 @@ def results(user: User, before: GenerationJob | None = None) -> dict[str, Any]:
 @states_refusals
 def generate(request: StudioRequest) -> HttpResponseBase:
     """Queue what was asked for, or say beside each field why not."""
-    form = _submitted(request)
+    bind = GenerationForm.from_json if is_json(request) else GenerationForm
+    form = bind(read_fields(request), user=request.user)
     if not form.is_valid() or form.take_request is None:
         return _refuse_form(request, form)
     request_id = str(form.cleaned_data["request_id"] or uuid.uuid4())
@@ -153,15 +160,6 @@ def generate(request: StudioRequest) -> HttpResponseBase:
         context = {"job": job, "in_studio": True, "request_id": uuid.uuid4(), "has_worker": has_worker()}
         return render(request, "generation/studio.html#accepted", context)
     return see_other(request, url)
-
-
-def _submitted(request: StudioRequest) -> GenerationForm:
-    """Bind the form to what was sent. Raises UnsupportedBody, BodyError."""
-    if request.content_type == "application/json":
-        return GenerationForm.from_json(read_json(request.body), user=request.user)
-    if request.content_type in _FORM_TYPES:
-        return GenerationForm(request.POST, user=request.user)
-    raise UnsupportedBody(request.content_type or "")
 
 
 def _refuse_form(request: StudioRequest, form: GenerationForm) -> HttpResponse:

@@ -215,11 +215,18 @@ def test_download_can_be_imported_again(client: Client, record: LatentRecord, al
     assert response.status_code == 303
 
 
-@pytest.mark.parametrize("files", [{}, upload(b""), upload(b"x" * 100)])
-def test_import_refuses_with_a_reason(client: Client, files: dict[str, SimpleUploadedFile]) -> None:
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "Choose a file to import."),
+        (upload(b""), "The submitted file is empty."),
+        (upload(b"x" * 100), "This file cannot be imported: it is not a safetensors file"),
+    ],
+)
+def test_import_refuses_with_a_reason(client: Client, files: dict[str, SimpleUploadedFile], said: str) -> None:
     response = client.post(reverse("latents:import"), files, headers=JSON)
     assert response.status_code == 422
-    assert response.json()["error"]
+    assert response.json()["error"].startswith(said)
 
 
 def test_refused_import_leads_back_to_where_it_was_tried(client: Client) -> None:

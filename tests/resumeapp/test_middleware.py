@@ -73,6 +73,14 @@ def test_every_answer_has_the_strict_policy(url: str, status: int) -> None:
 # The local door
 
 
+def test_every_answer_forbids_frames_sniffing_and_foreign_referrers(client: Client) -> None:
+    headers = client.get("/healthz").headers
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
 def test_local_mode_makes_everybody_on_this_computer_the_local_superuser(client: Client) -> None:
     assert client.get("/who").content == b"local"
     local = User.objects.get(username="local")

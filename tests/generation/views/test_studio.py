@@ -118,6 +118,11 @@ def test_restore_without_a_live_latent_brings_back_the_parameters_only(client: C
     assert 'id="resume"' not in page
 
 
+def test_restore_of_a_sample_without_parameters_says_so(client: Client, sample: Sample) -> None:
+    GenerationJob.objects.update(params={})
+    assert "No params to restore" in text(client.get("/", {"restore": sample.pk}))
+
+
 def test_restore_through_htmx_answers_the_form_and_a_toast(client: Client, sample: Sample) -> None:
     response = client.get("/", {"restore": sample.pk}, headers=HTMX)
     fragment = text(response)
@@ -164,6 +169,37 @@ def test_id_that_leads_nowhere_says_so(client: Client) -> None:
     unknown = uuid4()
     page = text(client.get("/", {"init_latent_id": unknown}))
     assert f"Latent &#x27;{unknown}&#x27; not found or expired" in page
+
+
+def test_panel_is_worded(client: Client, take: LatentRecord) -> None:
+    page = text(client.get("/", {"init_latent_id": str(take.pk)}))
+    panel = page[page.index('<fieldset class="resume"') : page.index("</fieldset>")]
+    for words in (
+        "Resuming from latent",
+        f"<code>{take.pk}</code>",
+        ">Clear</button>",
+        'Denoise: <output id="denoise" for="id_t_start">1.00</output>',
+        'min="0" max="1" step="0.05"',
+        "How much of the schedule to run. 1.0 = full denoise (ignores latent). "
+        "Lower values preserve more of the original.",
+        "At 1.0, generation starts from noise. Lower the slider to resume from the stored latent.",
+    ):
+        assert words in panel
+    below = text(client.get("/", {"init_latent_id": str(take.pk), "t_start": "0.45"}))
+    assert below.count(">Clear</button>") == 2  # in the panel and in the indicator
+    without = text(client.get("/"))
+    assert "Clear</button>" not in without
+    assert "<summary>Resume from a latent</summary>" in without
+
+
+def test_studio_as_json_is_the_form_and_the_newest_jobs(client: Client, sample: Sample) -> None:
+    answer = client.get("/", {"restore": sample.pk}, headers=JSON).json()
+    assert answer["fields"]["init_latent_id"] == str(sample.latent_id)
+    assert (answer["fields"]["seed"], answer["fields"]["t_start"]) == ("8", "1.0")
+    assert [job["id"] for job in answer["jobs"]] == [str(sample.job_id)]
+    assert answer["has_more"] is False
+    older = client.get("/", {"before": sample.job_id}, headers=JSON).json()
+    assert (older["jobs"], older["fields"]) == ([], {})
 
 
 # The plan
