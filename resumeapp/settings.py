@@ -25,7 +25,10 @@ REPRISE_MODE = env.choice("REPRISE_MODE", "local", ["local", "server"])
 IS_SERVER = REPRISE_MODE == "server"
 
 REPRISE_DATA = env.path("REPRISE_DATA", BASE_DIR / "var")
-REPRISE_DATA.mkdir(parents=True, exist_ok=True)
+try:
+    REPRISE_DATA.mkdir(parents=True, exist_ok=True)
+except OSError as error:
+    raise ImproperlyConfigured(f"REPRISE_DATA cannot be the folder {REPRISE_DATA}: {error.strerror}") from error
 
 
 def _local_secret_key(path: Path) -> str:

@@ -344,9 +344,9 @@ def test_a_failed_job_gives_its_reason(run: Callable[..., str], monkeypatch: pyt
 # As a stranger runs it: the bundled model, a process for each command, and a data folder with nothing in it
 
 
-def run_process(data: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_process(data: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if name != "REPRISE_MODELS"}
-    environment |= {"REPRISE_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    environment |= {"REPRISE_DATA": str(data), "OMP_NUM_THREADS": "1"} | variables
     command = [sys.executable, str(MANAGE), "generate", "warm lofi, piano", *arguments]
     return subprocess.run(command, env=environment, cwd=data, capture_output=True, text=True, timeout=900)
 
@@ -367,3 +367,19 @@ def test_a_refusal_is_all_that_is_printed(tmp_path: Path) -> None:
     refused = run_process(tmp_path, "--t-start", "0.5")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "CommandError: Denoise below 1.0 needs a latent to resume from\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("REPRISE_MODE", "both", "ImproperlyConfigured: REPRISE_MODE must be one of local, server, not 'both'"),
+        ("REPRISE_MODELS", "a=bundled?steps=no", "ImproperlyConfigured: REPRISE_MODELS: 'a' may set steps, "),
+        ("REPRISE_DATA", "/dev/null/x", "ImproperlyConfigured: REPRISE_DATA cannot be the folder /dev/null/x: "),
+        ("DATABASE_URL", "sqlite:////dev/null/x", "CommandError: The database cannot be reached: unable to open"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_said_in_one_line(variable: str, value: str, sentence: str, tmp_path: Path) -> None:
+    refused = run_process(tmp_path, **{variable: value})
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(sentence), refused.stderr
+    assert len(refused.stderr.splitlines()) == 1

@@ -12,7 +12,7 @@ from typing import Any, cast
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from tqdm import tqdm
 
@@ -136,7 +136,10 @@ def _quiet_log() -> Iterator[None]:
 
 def _prepare_database() -> None:
     """Make the very first command of a fresh copy work; a shared database is its administrator's to change."""
-    executor = MigrationExecutor(connection)
+    try:
+        executor = MigrationExecutor(connection)
+    except OperationalError as error:
+        raise CommandError(f"The database cannot be reached: {str(error).splitlines()[0]}") from error
     if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
         return
     if not is_local_mode():
