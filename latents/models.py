@@ -15,6 +15,7 @@ from django.db import models, transaction
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
+from latents import search
 from latents.errors import LatentHeld, LatentNotFound
 from latents.lifetimes import LONGEST_TTL
 
@@ -22,6 +23,9 @@ UNDO_WINDOW = timedelta(minutes=10)
 # A record that was pinned past its expiry would otherwise be gone at the very click that unpins it.
 UNPIN_GRACE = timedelta(days=1)
 MAX_DAMAGE_LENGTH = 200
+
+_STORED = Q(purged_at=None)
+_THERE = Q(purged_at=None, deleted_at=None)
 
 
 @dataclass(frozen=True)
@@ -55,33 +59,49 @@ class LatentRecordQuerySet(models.QuerySet["LatentRecord"]):
         return self.live(now).filter(pinned=False, expires_at__lte=now + within)
 
     def deleted(self) -> Self:
-        return self.exclude(deleted_at=None)
+        return self.filter(deleted_at__isnull=False)
 
     def prunable(self, now: datetime, age: timedelta = timedelta(0)) -> Self:
         """Select stored records that expired, or were deleted beyond undo, at least `age` ago; held or not."""
-        # Each side repeats the condition of its index, or SQLite would not use the two.
-        is_expired = Q(purged_at=None, deleted_at=None, pinned=False, expires_at__lte=now - age)
-        is_deleted = Q(purged_at=None, deleted_at__lte=now - max(age, UNDO_WINDOW))
-        return self.filter(is_expired | is_deleted)
+        return (self.run_out(now - age) | self.removed(now - max(age, UNDO_WINDOW))).order_by()
+
+    def run_out(self, by: datetime) -> Self:
+        """Select stored records that expired by then and were not deleted, the longest expired first."""
+        return self.filter(purged_at=None, deleted_at=None, pinned=False, expires_at__lte=by).order_by("expires_at")
+
+    def removed(self, by: datetime) -> Self:
+        """Select stored records that were deleted by then, the longest deleted first."""
+        return self.filter(purged_at=None, deleted_at__lte=by).order_by("deleted_at")
 
     def half_removed(self) -> Self:
         """Select records whose bytes were given up but perhaps not removed: a prune was interrupted."""
         return self.filter(purged_at__isnull=False).exclude(file="")
 
-    def search(self, text: str) -> Self:
-        """Select records whose caption contains every word of `text`."""
-        matches = Q()
-        for word in text.split():
-            matches &= Q(caption__icontains=word)
-        return self.filter(matches)
+    def search(self, text: str, *, owner_id: int | None = None) -> Self:
+        """Select records whose caption contains words that begin with each word of `text`; see latents.search."""
+        return search.matching(self, text, owner_id=owner_id)
 
     def newest_first(self) -> Self:
+        if search.is_numbered(self):
+            return self.order_by(f"-{search.NUMBER}")
         return self.order_by("-created_at", "-id")
 
     def older_than(self, record: LatentRecord) -> Self:
         """Select what follows `record` in `newest_first`, whatever was added or removed meanwhile."""
+        if search.is_numbered(self):
+            return self.filter(**{f"{search.NUMBER}__lt": search.number_of(record)})
         same_time = Q(created_at=record.created_at, id__lt=record.id)
-        return self.filter(Q(created_at__lt=record.created_at) | same_time)
+        # The first condition says nothing new, but is one that an index can begin at.
+        return self.filter(Q(created_at__lt=record.created_at) | same_time, created_at__lte=record.created_at)
+
+    def soonest_first(self) -> Self:
+        """Put what expires next first."""
+        return self.order_by("expires_at", "id")
+
+    def expiring_after(self, record: LatentRecord) -> Self:
+        """Select what follows `record` in `soonest_first`."""
+        same_time = Q(expires_at=record.expires_at, id__gt=record.id)
+        return self.filter(Q(expires_at__gt=record.expires_at) | same_time, expires_at__gte=record.expires_at)
 
     def stored_bytes(self) -> int:
         total: int | None = self.stored().aggregate(total=Sum("size_bytes"))["total"]
@@ -159,10 +179,30 @@ class LatentRecord(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["owner", "-created_at", "-id"], name="latents_owner_newest"),
-            models.Index(fields=["owner", "model_variant", "-created_at", "-id"], name="latents_owner_variant"),
+            # Of what is there, so that no list has to step over what is not.
+            models.Index(fields=["owner", "-created_at", "-id"], name="latents_owner_newest", condition=_THERE),
+            models.Index(
+                fields=["owner", "model_variant", "-created_at", "-id"], name="latents_owner_variant", condition=_THERE
+            ),
+            models.Index(
+                fields=["owner", "-created_at", "-id"],
+                name="latents_owner_checkpoint",
+                condition=_THERE & Q(checkpoint_step__isnull=False),
+            ),
+            models.Index(
+                fields=["owner", "-created_at", "-id"], name="latents_owner_pinned", condition=_THERE & Q(pinned=True)
+            ),
+            models.Index(
+                fields=["owner", "expires_at", "id"], name="latents_owner_expiry", condition=_THERE & Q(pinned=False)
+            ),
+            models.Index(fields=["owner", "model_variant", "size_bytes"], name="latents_bytes", condition=_STORED),
             models.Index(fields=["-created_at", "-id"], name="latents_newest"),
-            models.Index(fields=["owner", "expires_at"], name="latents_owner_expiry", condition=Q(purged_at=None)),
+            models.Index(
+                fields=["-created_at", "-id"], name="latents_newest_deleted", condition=Q(deleted_at__isnull=False)
+            ),
+            models.Index(
+                fields=["-created_at", "-id"], name="latents_newest_damaged", condition=_THERE & ~Q(damage="")
+            ),
             models.Index(fields=["expires_at"], name="latents_expiry", condition=Q(purged_at=None, pinned=False)),
             models.Index(
                 fields=["deleted_at"], name="latents_deleted", condition=Q(purged_at=None, deleted_at__isnull=False)
@@ -172,7 +212,6 @@ class LatentRecord(models.Model):
                 fields=["purged_at"], name="latents_half_removed", condition=Q(purged_at__isnull=False) & ~Q(file="")
             ),
             models.Index(fields=["file"], name="latents_file"),
-            models.Index(fields=["model_variant", "size_bytes"], name="latents_bytes", condition=Q(purged_at=None)),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(file="") | Q(purged_at__isnull=False), name="latents_stored_has_file"),

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.db import transaction
 
-from latents.models import LatentHold, LatentRecord, LatentRecordQuerySet
+from latents.models import UNDO_WINDOW, LatentHold, LatentRecord, LatentRecordQuerySet
 
 # How long the row of a record without bytes still explains where its children come from.
 ROW_LIFETIME = timedelta(days=90)
@@ -54,7 +54,6 @@ def prune(
     stopped anywhere; the next run goes on from there.
     """
     records = LatentRecord.objects.filter(model_variant=variant) if variant else LatentRecord.objects.all()
-    prunable = records.prunable(now, age).filter(holds=None)
     pruned = Pruned()
 
     def count(batch: Iterable[LatentRecord]) -> None:
@@ -64,14 +63,16 @@ def prune(
             on_record(record)
 
     if dry_run:
-        count(prunable.iterator())
+        count(records.prunable(now, age).filter(holds=None).iterator())
         pruned.rows = _outlived(records, now).count()
         return pruned
     while half_removed := list(records.half_removed()[:BATCH_SIZE]):
         _remove_files(half_removed)
-    while batch := _give_up(prunable, now):
-        _remove_files(batch)
-        count(batch)
+    # One after the other: PostgreSQL would read more than the two indexes to answer for both at once.
+    for prunable in (records.run_out(now - age), records.removed(now - max(age, UNDO_WINDOW))):
+        while batch := _give_up(prunable.filter(holds=None), now):
+            _remove_files(batch)
+            count(batch)
     pruned.rows = _remove_rows(records, now)
     return pruned
 

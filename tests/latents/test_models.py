@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import IntegrityError, connection, transaction
-from django.db.models import ProtectedError, Sum
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from latents.errors import LatentHeld, LatentNotFound
 from latents.models import UNDO_WINDOW, UNPIN_GRACE, HeatMap, LatentHold, LatentRecord
@@ -196,14 +196,6 @@ def test_children_know_their_parent_when_its_row_is_gone(make_record: MakeRecord
     assert not HeatMap.objects.filter(record=parent_id).exists()
 
 
-def test_search_finds_every_word_in_any_order(make_record: MakeRecord) -> None:
-    record = make_record(caption="Warm lofi, piano and drums")
-    make_record(caption="Cold techno")
-    assert list(LatentRecord.objects.search("PIANO warm")) == [record]
-    assert not LatentRecord.objects.search("piano techno").exists()
-    assert LatentRecord.objects.search("  ").count() == 2
-
-
 def test_pages_go_on_after_a_record_even_among_equal_times(make_record: MakeRecord) -> None:
     records = [make_record(created_at=NOW) for _ in range(3)] + [make_record(created_at=NOW - HOUR)]
     pages, last = [], None
@@ -240,25 +232,3 @@ BROKEN = [
 def test_database_refuses_rows_that_cannot_be(record: LatentRecord, fields: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         LatentRecord.objects.filter(pk=record.pk).update(**fields)
-
-
-PLANS = [
-    ("latents_owner_newest", lambda objects, user: objects.visible_to(user).newest_first()[:50]),
-    (
-        "latents_owner_variant",
-        lambda objects, user: objects.visible_to(user).filter(model_variant="x").newest_first()[:50],
-    ),
-    ("latents_newest", lambda objects, user: objects.newest_first()[:100]),
-    ("latents_expiry", lambda objects, user: objects.prunable(NOW)[:200]),
-    ("latents_deleted", lambda objects, user: objects.prunable(NOW)[:200]),
-    ("latents_half_removed", lambda objects, user: objects.half_removed()[:200]),
-    ("latents_purged", lambda objects, user: objects.filter(purged_at__lte=NOW)[:200]),
-    ("latents_file", lambda objects, user: objects.filter(file__in=["a", "b"])),
-    ("latents_bytes", lambda objects, user: objects.stored().values("model_variant").annotate(Sum("size_bytes"))),
-]
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's query plans")
-@pytest.mark.parametrize(("index", "query"), PLANS)
-def test_query_uses_its_index(alice: User, index: str, query: Callable[..., Any]) -> None:
-    assert index in query(LatentRecord.objects, alice).explain()
