@@ -40,6 +40,8 @@ def _failing_as_a_folder(name: str) -> Iterator[None]:
 class RangedS3Storage(S3Storage):  # type: ignore[misc]  # django-storages has no types
     """S3 whose files are opened without being fetched."""
 
+    client_config: Config
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.client_config = self.client_config.merge(PATIENCE)
