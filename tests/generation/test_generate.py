@@ -184,6 +184,12 @@ def test_the_longest_name_that_a_folder_takes_is_taken(run: Callable[..., str], 
     assert [len(path.name) for path in tmp_path.glob("x*")] == [255]
 
 
+def test_a_name_that_is_no_text_is_written_and_said_as_far_as_it_is(run: Callable[..., str], tmp_path: Path) -> None:
+    printed = run("--out", "caf\udce9.flac")  # how Python reads the Latin-1 of older systems
+    assert printed.startswith("caf?.flac: 2.0 s")
+    assert (tmp_path / "caf\udce9.flac").exists()
+
+
 def test_every_option_reaches_the_request(run: Callable[..., str], bob: User) -> None:
     run(
         *("--user", "bob", "--lyrics", "la la", "--bpm", 90, "--keyscale", "a minor", "--timesignature", "3/4"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -133,12 +134,23 @@ def test_a_checkpoint_is_kept_and_its_continuation_is_the_uninterrupted_run(make
 
 def test_every_item_of_a_batch_is_a_variation_of_the_item_that_was_named(make: Callable[..., Take]) -> None:
     parent = make(batch_size=2).record
-    record = make(init_latent_id=parent, resume_sample_index=1, t_start=0.5, batch_size=3).record
-    origin = store.load_item(parent, 1).latents
-    latents = store.load(record)
-    assert latents.shape == (3, 50, 8)
+    other, named = store.load(parent)
+    record = make(init_latent_id=parent, resume_sample_index=1, t_start=0.1, batch_size=3).record
+    variations = store.load(record)
+    assert variations.shape == (3, 50, 8)
     assert len(set(record.item_digests)) == 3
-    assert all(0 < float((item - origin).abs().mean()) < float((origin).abs().mean()) * 3 for item in latents)
+    for variation in variations:
+        assert 0 < float((variation - named).norm()) < float((variation - other).norm()) / 2
+
+
+@pytest.mark.parametrize("frames", [56, 112])  # ceil((frames / 25) * 25) is one more
+def test_a_resume_has_the_frames_of_its_parent(
+    make: Callable[..., Take], store_take: Callable[..., LatentRecord], frames: int
+) -> None:
+    parent = store_take(frames=frames, params={})
+    assert parent.frames != math.ceil(parent.duration_s * parent.frame_rate)
+    for t_start in (0.0, 0.5):
+        assert make(init_latent_id=parent, t_start=t_start).record.frames == frames
 
 
 def test_latents_are_stored_before_they_are_decoded(alice: User, ask: Callable[..., TakeRequest]) -> None:

@@ -225,6 +225,7 @@ def test_row_that_cannot_be_written_leaves_a_file_for_the_audit(alice: User) -> 
     with pytest.raises(ValueError, match="unsaved"):
         store.save(random_latents(), make_provenance(), owner=alice)
     assert not LatentRecord.objects.exists()
+    assert len(list(Path(storages["latents"].location).rglob("*.safetensors"))) == 1
 
 
 def test_any_storage_will_do(alice: User, settings: object) -> None:

@@ -227,7 +227,7 @@ def _describe(job: GenerationJob, request: TakeRequest, samples: list[Sample], p
 
 
 def _in_words(report: dict[str, Any], job: GenerationJob) -> str:
-    files = [f"{item['path']}: {item['duration']:.1f} s, seed {item['seed']}" for item in report["samples"]]
+    files = [f"{_as_text(item['path'])}: {item['duration']:.1f} s, seed {item['seed']}" for item in report["samples"]]
     checkpoint = report["checkpoint_latent_id"]
     return "\n".join(
         [
@@ -238,6 +238,11 @@ def _in_words(report: dict[str, Any], job: GenerationJob) -> str:
             f"Denoised in {job.timing['denoise']:.1f} s, decoded in {job.timing['decode']:.1f} s",
         ]
     )
+
+
+def _as_text(path: str) -> str:
+    """Replace bytes of a file's name that are no text: a terminal may refuse to print them."""
+    return path.encode(errors="replace").decode()
 
 
 def _level(t_start: dict[str, float]) -> str:

@@ -359,6 +359,15 @@ class TestLoading:
         assert turbo.is_turbo
         assert loaded_model(tiny_model("base"), device="cpu") is not base
 
+    def test_transformer_is_compiled_when_asked(
+        self, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compiled: list[str] = []
+        monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+        model = MusicModel.load(tiny_model("base"), device="cpu", compile=True)
+        assert compiled == ["AceStepTransformer1DModel"]
+        assert model.runtime["compile"] is True
+
     def test_missing_weights_are_never_fetched(self) -> None:
         with pytest.raises(OSError, match="cache"):
             MusicModel.load("reprise-tests/no-such-model", device="cpu")
