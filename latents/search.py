@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connection, models
 from django.db.models import F, Func, Lookup, QuerySet
+
+if TYPE_CHECKING:
+    from latents.models import LatentRecord
 
 MAX_WORDS = 20
 NUMBER = "search_number"  # the alias that a search on SQLite is ordered by
@@ -38,7 +41,7 @@ class SearchEntry(models.Model):
         return f"search entry of {self.record_id}"
 
 
-class WordsField(models.TextField):
+class WordsField(models.TextField[str, str]):
     """The column of an FTS5 table that bears the table's name: what is looked for is compared with it."""
 
 
@@ -81,8 +84,8 @@ class CaptionMatches(Func):
         super().__init__(caption)
         self.query = query
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, Any]:
-        sql, params = super().as_sql(compiler, connection, query="%s", **context)
+    def as_sql(self, compiler: Any, connection: Any, *names: Any, **context: Any) -> tuple[str, Any]:
+        sql, params = super().as_sql(compiler, connection, *names, query="%s", **context)
         return sql, [*params, self.query]
 
 
@@ -108,7 +111,7 @@ def is_numbered(records: QuerySet[Any]) -> bool:
     return NUMBER in records.query.annotations
 
 
-def number_of(record: models.Model) -> QuerySet[SearchEntry, int]:
+def number_of(record: LatentRecord) -> QuerySet[SearchEntry, int]:
     return SearchEntry.objects.filter(record=record).values_list("pk", flat=True)
 
 
