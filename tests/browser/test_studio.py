@@ -212,6 +212,18 @@ def test_mistake_is_not_hidden_behind_the_button(open_studio: Open) -> None:
     expect(page.locator("#plan .error")).to_be_focused()
 
 
+def test_same_error_again_takes_the_place_of_the_first(open_studio: Open) -> None:
+    page = open_studio()
+    page.goto("/")
+    page.locator("#presets summary").click()
+    for _ in range(3):
+        with page.expect_response("**/presets/save"):
+            page.locator("#presets").get_by_role("button", name="Save").click()
+    page.wait_for_timeout(300)
+    expect(page.locator(".toast.error")).to_have_count(1)
+    expect(page.locator(".toast.error")).to_contain_text("Give the preset a name.")
+
+
 PAGES = ["/", "studio with a resume", "job", "record", "/latents/", "/workers/", "/account/", "/account/tokens/", "/no"]
 
 

@@ -14,13 +14,23 @@ function startToast(toast) {
   close.addEventListener("click", () => toast.remove());
   toast.append(close);
   $("[formaction]", toast)?.addEventListener("click", () => setTimeout(() => toast.remove()));
-  if (toast.matches(".error")) return;
+  if (toast.matches(".error")) {
+    replaceSame(toast);
+    return;
+  }
   let timer;
   const start = () => { timer = setTimeout(() => toast.remove(), TOAST_MS); };
   const stop = () => clearTimeout(timer);
   for (const type of ["mouseenter", "focusin"]) toast.addEventListener(type, stop);
   for (const type of ["mouseleave", "focusout"]) toast.addEventListener(type, start);
   start();
+}
+
+// A card asks every second, and during an outage hears the same each time.
+function replaceSame(error) {
+  for (const other of $$(".toast.error")) {
+    if (other !== error && $("p", other).textContent === $("p", error).textContent) other.remove();
+  }
 }
 
 new MutationObserver((changes) => {
