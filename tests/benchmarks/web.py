@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from statistics import median
 from typing import IO, Any
 
@@ -99,24 +100,37 @@ def report(name: str, times: list[float], limit_ms: float) -> bool:
 
 def crowd(environment: dict[str, str]) -> bool:
     """Let fifty people poll once a second and load a page every five while a job runs in a real studio."""
-    command = [sys.executable, "manage.py", "studio", "--port", "0"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        host = wait_for_address(process.stdout)
-        people = [Person(host, number) for number in range(PEOPLE)]
-        people[0].generate()
-        with ThreadPoolExecutor(PEOPLE) as pool:
-            list(pool.map(Person.stay, people))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+    with studio(environment) as host:
+        people = stay_together(host, PEOPLE, SECONDS)
     failures = [failure for person in people for failure in person.failures]
     print(f"{PEOPLE} people: {len(failures)} failures {failures[:3]}")
     return (
         report(f"{PEOPLE} people", sorted(t for person in people for t in person.times), CROWD_LIMIT_MS)
         and not failures
     )
+
+
+@contextmanager
+def studio(environment: dict[str, str]) -> Iterator[str]:
+    """Give the address of a real studio."""
+    command = [sys.executable, "manage.py", "studio", "--port", "0"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield wait_for_address(process.stdout)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def stay_together(host: str, number: int, seconds: int, path: str = "") -> list[Person]:
+    """Let so many people stay for a while; if no path is given, they watch a job and the studio's page."""
+    people = [Person(host, delay_s=n / number, turn=n) for n in range(number)]
+    if not path:
+        people[0].generate()
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(lambda person: person.stay(seconds, path), people))
+    return people
 
 
 def wait_for_address(output: IO[str]) -> str:
@@ -130,9 +144,10 @@ def wait_for_address(output: IO[str]) -> str:
 class Person:
     """One browser's worth of requests over one connection."""
 
-    def __init__(self, host: str, number: int) -> None:
+    def __init__(self, host: str, *, delay_s: float, turn: int) -> None:
         self.connection = http.client.HTTPConnection(host, timeout=30)
-        self.number = number
+        self.delay_s = delay_s  # people do not start together
+        self.turn = turn
         self.cookie = ""
         self.times: list[float] = []
         self.failures: list[str] = []
@@ -144,17 +159,21 @@ class Person:
         body = f"csrfmiddlewaretoken={token[1]}&caption=warm+lofi&duration=60"
         self.ask("POST", "/generation/generate", body, {"Content-Type": "application/x-www-form-urlencoded"})
 
-    def stay(self) -> None:
-        page = self.ask("GET", "/")
-        poll = re.search(r'hx-get="(/generation/jobs/[^"]+)"', page)
-        path = poll[1].replace("&amp;", "&") if poll else "/generation/plan"
-        time.sleep(self.number / PEOPLE)  # people do not start together
-        for second in range(SECONDS):
+    def stay(self, seconds: int, path: str) -> None:
+        time.sleep(self.delay_s)
+        page = path or "/"
+        poll = path or self._poll(self.ask("GET", page))
+        for second in range(seconds):
             start = time.perf_counter()
-            self.ask("GET", path, headers={"HX-Request": "true"})
-            if (second + self.number) % 5 == 0:
-                self.ask("GET", "/")
+            self.ask("GET", poll, headers={"HX-Request": "true"})
+            if (second + self.turn) % 5 == 0:
+                self.ask("GET", page)
             time.sleep(max(0.0, 1 - (time.perf_counter() - start)))
+
+    @staticmethod
+    def _poll(page: str) -> str:
+        poll = re.search(r'hx-get="(/generation/jobs/[^"]+)"', page)
+        return poll[1].replace("&amp;", "&") if poll else "/generation/plan"
 
     def ask(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> str:
         start = time.perf_counter()
