@@ -157,6 +157,19 @@ def test_truncated_file_is_seen_without_reading_it(record: LatentRecord) -> None
     assert damage.startswith("it has 100 bytes, expected")
 
 
+def test_fix_refuses_with_the_database_of_another_studio(make_record: MakeRecord) -> None:
+    """As many records as files, and none of them belongs to any."""
+    files = [put_orphan(f"ab/{number}") for number in range(3)]
+    for record in [make_record() for _ in range(3)]:
+        path_of(record).unlink()
+    found = audit(timezone.now())
+    assert (len(found.orphans), len(found.missing)) == (3, 3)
+    with pytest.raises(FixRefused, match="3 of 3 files would go"):
+        fix(found, timezone.now())
+    assert all(path.exists() for path in files)
+    assert LatentRecord.objects.live(timezone.now()).count() == 3
+
+
 def run(*arguments: str) -> tuple[str, str]:
     """Run the command; return its output and what it complained about."""
     out = StringIO()
