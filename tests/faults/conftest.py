@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -32,6 +33,9 @@ from tests.generation.take_requests import take_request
 
 # The supervisor looks more often than in earnest. Its limits stay: a loaded machine must not be taken for a dead one.
 HASTE = {"generation.supervisor.ROUND_S": 0.5}
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Nursery:
@@ -60,13 +64,13 @@ class Nursery:
 
 
 class RunningWorker:
-    """A `run_worker`, seen from outside: its processes and its log."""
+    """A `run_worker`, seen from outside: its processes and its log. `wait_for` waits for its end."""
 
-    def __init__(self, nursery: Nursery, pid: int, log: Path) -> None:
-        self.nursery = nursery
+    def __init__(self, pid: int, log: Path, wait_for: Callable[[float], int | None]) -> None:
         self.pid = pid
         self.log = log
         self.status: int | None = None
+        self._wait_for = wait_for
 
     def processes(self) -> dict[int, int]:
         """Return the pid of everything in the worker's session, with its parent's."""
@@ -95,7 +99,7 @@ class RunningWorker:
     def wait(self, patience_s: float = 20.0) -> int | None:
         """Return the exit status, or None if it goes on for longer."""
         if self.status is None:
-            self.status = self.nursery.ask(wait=self.pid, patience_s=patience_s)["status"]
+            self.status = self._wait_for(patience_s)
         return self.status
 
     def kill(self) -> None:
@@ -120,19 +124,21 @@ def eventually(is_so: Callable[[], Any], patience_s: float = 20.0) -> Any:
 def nursery(
     django_db_setup: None, tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Nursery]:
-    nursery = Nursery(
-        {
-            "DATABASE_URL": _database_url(),
-            "REPRISE_DATA": str(tmp_path_factory.mktemp("nursery")),
-            "REPRISE_MODELS": f"tiny={tiny_model('base')},tiny-turbo={tiny_model('turbo')}",
-            "REPRISE_SECRET_KEY": django_settings.SECRET_KEY,
-            "OMP_NUM_THREADS": "1",
-        }
-    )
+    nursery = Nursery(_environment(tmp_path_factory.mktemp("nursery"), tiny_model))
     yield nursery
     assert nursery.process.stdin
     nursery.process.stdin.close()
     nursery.process.wait(10)
+
+
+def _environment(data: Path, tiny_model: Callable[[str], Path]) -> dict[str, str]:
+    return {
+        "DATABASE_URL": _database_url(),
+        "REPRISE_DATA": str(data),
+        "REPRISE_MODELS": f"tiny={tiny_model('base')},tiny-turbo={tiny_model('turbo')}",
+        "REPRISE_SECRET_KEY": django_settings.SECRET_KEY,
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def _database_url() -> str:
@@ -157,7 +163,8 @@ def start_worker(transactional_db: None, nursery: Nursery, tmp_path: Path) -> It
         log.touch()
         order = {"command": ["run_worker", *options], "data": str(tmp_path), "log": str(log)}
         answer = nursery.ask(**order, constants=HASTE | (constants or {}), scenes=scenes)
-        worker = RunningWorker(nursery, answer["pid"], log)
+        pid = answer["pid"]
+        worker = RunningWorker(pid, log, lambda patience_s: nursery.ask(wait=pid, patience_s=patience_s)["status"])
         workers.append(worker)
         if is_awaited:
             eventually(lambda: len(worker.processes()) == 5)
@@ -168,6 +175,40 @@ def start_worker(transactional_db: None, nursery: Nursery, tmp_path: Path) -> It
     for started in workers:
         started.kill()
         print(started.log.read_text())  # noqa: T201  pytest shows it when the test fails
+
+
+@pytest.fixture
+def start_cold(
+    transactional_db: None, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> Iterator[Callable[[], RunningWorker]]:
+    """Return a function that starts a worker as a service manager does, and does not wait for it."""
+    started: list[RunningWorker] = []
+
+    def start() -> RunningWorker:
+        log = tmp_path / "cold.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "run_worker"],
+                cwd=ROOT,
+                env=os.environ | _environment(tmp_path, tiny_model),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+        def wait(patience_s: float) -> int | None:
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(patience_s)
+            return None
+
+        started.append(RunningWorker(process.pid, log, wait))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        print(one.log.read_text())  # noqa: T201
 
 
 @pytest.fixture

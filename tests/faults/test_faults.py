@@ -6,14 +6,18 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from generation import tasks
 from generation.models import Conflict, GenerationJob, Sample, Worker
+from latents.audit import audit, fix
 from latents.models import LatentHold, LatentRecord
 from tests.faults.conftest import (
     RunningWorker,
@@ -203,6 +207,21 @@ class TestPause:
         assert_done(job, attempts=2)
         assert reload(job).worker == Worker.objects.get(pid=second.pid)
 
+    def test_between_a_file_and_its_row_leaves_the_file_to_its_writer(
+        self, start_worker: Start, submit: Submit, tmp_path: Path
+    ) -> None:
+        flag = tmp_path / "paused"
+        start_worker(paused_at=["latents.store:Draft.insert", str(flag)])
+        job = submit()
+        paused = int(eventually(lambda: flag.exists() and flag.read_text()))
+        found = audit(timezone.now())
+        assert (found.young, found.orphans) == (1, [])
+        fix(found, timezone.now())
+        os.kill(paused, signal.SIGCONT)
+        eventually(lambda: ended(job))
+        assert_done(job)
+        assert_files_are_whole()
+
 
 class TestStop:
     def test_lets_the_step_end_and_puts_the_job_back(self, start_worker: Start, submit: Submit) -> None:
@@ -217,12 +236,16 @@ class TestStop:
         assert [(reload(job).status, reload(job).attempts) for job in jobs] == [(Status.QUEUED, 0)] * 4
         assert Worker.objects.get().state == Worker.State.STOPPED
 
-    def test_of_every_process_at_once_is_the_same(self, start_worker: Start, submit: Submit) -> None:
+    @pytest.mark.parametrize("times", [1, 5])
+    def test_of_every_process_at_once_is_the_same(self, start_worker: Start, submit: Submit, times: int) -> None:
         worker = start_worker(slow=[0.1])
         job = submit(inference_steps=100)
         eventually(lambda: is_running(job))
-        for pid in worker.processes():
-            os.kill(pid, signal.SIGTERM)
+        for _ in range(times):
+            for pid in worker.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            time.sleep(0.05)
         assert worker.wait() == 0
         assert not worker.processes()
         assert (reload(job).status, reload(job).attempts) == (Status.QUEUED, 0)
@@ -244,6 +267,31 @@ class TestStop:
         assert worker.wait(10) in (0, -signal.SIGTERM)
         assert not worker.processes()
 
+    @pytest.mark.long
+    @pytest.mark.parametrize("delay_s", [0.1, 0.4, 0.8, 1.2, 1.6, 2.0, 3.0])
+    def test_during_a_cold_start_leaves_nothing(self, start_cold: Start, delay_s: float) -> None:
+        worker = start_cold()
+        time.sleep(delay_s)
+        for _ in range(3):
+            worker.signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert worker.wait() in (0, -signal.SIGTERM)
+        assert not worker.processes()
+
+    @pytest.mark.long
+    def test_while_a_model_loads_puts_the_job_back(self, start_cold: Start, submit: Submit) -> None:
+        """A cold worker, which imports torch for its first job."""
+        worker = start_cold()
+        job = submit()
+        eventually(lambda: reload(job).phase == "load", patience_s=60)
+        for _ in range(3):
+            for pid in worker.processes():
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(0.05)
+        assert worker.wait(60) in (0, 1), "1 where loading takes longer than a stop may"
+        assert not worker.processes()
+        assert (reload(job).status, reload(job).attempts) == (Status.QUEUED, 0)
+
     def test_of_a_step_that_does_not_end_cuts_it_and_puts_the_job_back(
         self, start_worker: Start, submit: Submit
     ) -> None:
@@ -256,9 +304,49 @@ class TestStop:
         assert (reload(job).status, reload(job).attempts) == (Status.QUEUED, 0)
 
 
+@pytest.mark.long
+class TestPromisedTime:
+    """With the limits and intervals as they are."""
+
+    AS_THEY_ARE = {"generation.supervisor.ROUND_S": 5.0}
+
+    def test_for_the_job_of_a_machine_that_died_is_35_s(self, start_worker: Start, submit: Submit) -> None:
+        workers = {worker.pid: worker for worker in (self.start(start_worker), self.start(start_worker))}
+        job = submit(inference_steps=200)
+        eventually(lambda: is_running(job))
+        row = reload(job).worker
+        assert row
+        workers[row.pid].kill()
+        eventually(lambda: reload(job).fence == 2, patience_s=35)
+
+    def test_for_the_job_of_a_process_that_died_is_5_s(self, start_worker: Start, submit: Submit) -> None:
+        worker = self.start(start_worker)
+        job = submit(inference_steps=200)
+        eventually(lambda: is_running(job))
+        os.kill(worker.part("worker"), signal.SIGKILL)
+        eventually(lambda: reload(job).fence == 2, patience_s=5)
+
+    @pytest.mark.parametrize("is_busy", [False, True])
+    def test_for_a_cluster_that_stands_still_is_60_s(self, start_worker: Start, submit: Submit, is_busy: bool) -> None:
+        """Every process of it is there, and none does anything."""
+        worker = self.start(start_worker)
+        before = set(worker.processes())
+        jobs = [submit(inference_steps=50)] if is_busy else []
+        eventually(lambda: all(is_running(job) for job in jobs))
+        for pid in before - {worker.pid}:
+            os.kill(pid, signal.SIGSTOP)
+        jobs.append(submit())
+        eventually(lambda: set(worker.processes()) & before == {worker.pid}, patience_s=60)
+        eventually(lambda: ended(*jobs))
+        assert {reload(job).status for job in jobs} == {Status.SUCCEEDED}
+
+    def start(self, start_worker: Start) -> RunningWorker:
+        return start_worker(constants=self.AS_THEY_ARE, slow=[0.05])
+
+
 @pytest.mark.parametrize("moments", [12, pytest.param(1000, marks=pytest.mark.long)])
 def test_cancel_at_any_moment_ends_the_job_one_way_or_the_other(
-    start_worker: Start, submit: Submit, moments: int
+    start_worker: Start, submit: Submit, ends: Callable[[], Counter[int]], moments: int
 ) -> None:
     start_worker(slow=[0.01])
     luck = random.Random(1)
@@ -275,6 +363,7 @@ def test_cancel_at_any_moment_ends_the_job_one_way_or_the_other(
     for job, accepted in was_accepted.items():
         assert reload(job).status == (Status.CANCELLED if accepted else Status.SUCCEEDED)
         assert job.samples.count() == (0 if accepted else 1)
+    assert ends() == {1: moments}
 
 
 def test_idle_workers_take_what_waits(start_worker: Start, submit: Submit) -> None:

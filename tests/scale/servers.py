@@ -72,8 +72,9 @@ class Server:
             return False
         return True
 
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGINT)  # to PostgreSQL a SIGTERM means: when all clients have left
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """End it; to PostgreSQL a SIGTERM would mean: when all clients have left, and SIGQUIT means at once."""
+        self._process.send_signal(number)
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
