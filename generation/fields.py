@@ -139,8 +139,15 @@ class YesNo(Typed, forms.BooleanField):
 class Choice(Typed, forms.ChoiceField):
     default_error_messages = {
         "invalid": "Enter text.",
-        "invalid_choice": "Must be one of the choices offered.",
+        "invalid_choice": "Must be one of %(offered)s.",
     }
+
+    def validate(self, value: Any) -> None:
+        if value and not self.valid_value(value):
+            offered = ", ".join(str(name) for name, _ in self.choices if name)
+            message = self.error_messages["invalid_choice"]
+            raise ValidationError(message, code="invalid_choice", params={"offered": offered})
+        super().validate(value)
 
 
 class TimeSignature(Choice):

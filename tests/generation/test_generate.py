@@ -166,8 +166,8 @@ def test_what_cannot_be_written_is_said_before_the_work(run: Callable[..., str],
     assert refusal(run, "--out", "nowhere/take.flac") == "--out: there is no folder 'nowhere'"
     assert refusal(run, "--out", "folder.flac") == "--out: 'folder.flac' is a folder"
     assert refusal(run, "--out", "take.mp3", "--format", "wav") == "--out: must end in .wav, the format, not 'take.mp3'"
-    assert refusal(run, "--out", "take") == "--out: must end in .flac, the format, not 'take'"
-    assert refusal(run, "--out", "take.aiff") == "--format: Must be one of the choices offered."
+    for name in ("take", "take.aiff", ".flac", "."):
+        assert refusal(run, "--out", name) == f"--out: must end in .flac, .wav, .mp3 or .opus, not '{name}'"
     too_long = "x" * 300
     assert (
         refusal(run, "--out", f"{too_long}.flac") == f"--out: '{too_long}.flac' cannot be written: File name too long"
@@ -285,12 +285,12 @@ def test_each_refusal_is_one_plain_sentence(
         (["--t-start", "nan"], "--t-start: Enter a number."),
         (["--bpm", 5], "--bpm: Must be between 30 and 300."),
         (["--keyscale", "H"], "--keyscale: Must be a key such as A minor or F# major."),
-        (["--model", "nobody"], "--model: Must be one of the choices offered."),
+        (["--model", "nobody"], "--model: Must be one of tiny, tiny-turbo, absent."),
         (
             ["--model", "absent"],
             "The weights of 'absent' are not here. Fetch them with: manage.py fetch_model absent",
         ),
-        (["--format", "aiff"], "--format: Must be one of the choices offered."),
+        (["--format", "aiff"], "--format: Must be one of flac, wav, mp3, opus."),
         (["--user", "nobody"], "No active user 'nobody'"),
         (["--user", "no text: \udcff"], "No active user 'no text: \udcff'"),  # how Python reads such bytes
     ]

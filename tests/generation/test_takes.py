@@ -23,6 +23,7 @@ from generation.takes import InvalidParams, NotEnoughMemory, Take, TakeRequest, 
 from latents import store
 from latents.errors import LatentDamaged, LatentNotFound
 from latents.models import LatentRecord
+from latents.portable import export_file, import_file
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tiny_models")]
 
@@ -151,6 +152,16 @@ def test_a_resume_has_the_frames_of_its_parent(
     assert parent.frames != math.ceil(parent.duration_s * parent.frame_rate)
     for t_start in (0.0, 0.5):
         assert make(init_latent_id=parent, t_start=t_start).record.frames == frames
+
+
+def test_a_latent_that_was_handed_on_is_resumed_with_the_same_bits(make: Callable[..., Take], alice: User) -> None:
+    original = make(batch_size=2).record
+    file = io.BytesIO()
+    export_file(original, file)
+    copy = import_file(file, alice)
+    one, other = (make(init_latent_id=parent, resume_sample_index=1, t_start=0.5).record for parent in (original, copy))
+    assert one.item_digests == other.item_digests
+    assert one.params["init_latent_id"] != other.params["init_latent_id"]
 
 
 def test_latents_are_stored_before_they_are_decoded(alice: User, ask: Callable[..., TakeRequest]) -> None:

@@ -17,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from tqdm import tqdm
 
 from generation import tasks
-from generation.audio import AudioFormat
+from generation.audio import MEDIA_TYPES, AudioFormat
 from generation.downloads import open_audio
 from generation.forms import GenerationForm
 from generation.models import GenerationJob, QueueFull, Sample
@@ -150,14 +150,23 @@ def _prepare_database() -> None:
 def _fill_form(options: dict[str, Any], out: Path | None, owner: User) -> GenerationForm:
     """Return the valid form of these options, or say in one sentence what is wrong with them."""
     fields = {name: options[name] for name in ("caption", *FIELD_OPTIONS) if options[name] is not None}
-    if out and out.suffix:
-        fields.setdefault("audio_format", out.suffix[1:].lower())
+    if out and "audio_format" not in fields:
+        fields["audio_format"] = _format_of(out)
     form = GenerationForm.from_json(fields, user=owner)
     if not form.is_valid():
         raise CommandError(
             " ".join(f"{_option(field)}: {message}" if field else message for field, message in form.refusals())
         )
     return form
+
+
+def _format_of(out: Path) -> str:
+    """Return the format that the name of a file asks for."""
+    suffix = out.suffix[1:].lower()
+    if suffix not in MEDIA_TYPES:
+        *others, last = (f".{name}" for name in MEDIA_TYPES)
+        raise CommandError(f"--out: must end in {', '.join(others)} or {last}, not '{out}'")
+    return suffix
 
 
 def _option(field: str) -> str:
