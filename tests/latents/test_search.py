@@ -50,9 +50,7 @@ def test_captions_are_found(make_record: MakeRecord, caption: str, typed: str, w
     assert captions(typed) == [caption]
 
 
-@pytest.mark.parametrize(
-    "typed", ["techno", "piano techno", "iano", "pian0", "*", '"', "'; DROP TABLE", "!!!"]
-)
+@pytest.mark.parametrize("typed", ["techno", "piano techno", "iano", "pian0", "*", '"', "'; DROP TABLE", "!!!"])
 def test_what_no_caption_has_is_not_found(make_record: MakeRecord, typed: str) -> None:
     make_record(caption="Warm lofi, piano and drums")
     assert captions(typed) == []

@@ -46,11 +46,11 @@ class Command(BaseCommand):
         owners, now, made = _people(users), timezone.now(), 0
         try:
             if rows_only:
-                batches = map(len, demo.seed_rows(latents, owners, now))
+                sizes = (len(batch) for batch in demo.seed_rows(latents, owners, now))
             else:
                 records = demo.seed(latents, owners, now)
-                batches = iter(lambda: len(list(islice(records, REPORT_EVERY))), 0)
-            for size in batches:
+                sizes = (len(batch) for batch in iter(lambda: list(islice(records, REPORT_EVERY)), []))
+            for size in sizes:
                 made += size
                 if verbosity >= 2:
                     self.stdout.write(f"{made} of {latents}")
