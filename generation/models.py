@@ -133,6 +133,10 @@ class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
         """Keep what a worker of this variant may take; the empty variant is a worker for all of them."""
         return self.filter(queue=variant) if variant else self
 
+    def beating(self) -> Self:
+        """Keep running jobs whose worker has lately sent a heartbeat, or has only just begun."""
+        return self.running().filter(lease_until__gt=Now() + LEASE / 2)
+
     def expired(self) -> Self:
         """Keep running jobs whose worker has gone quiet.
 

@@ -119,7 +119,7 @@ class Supervisor:
     def _attend_to_waiting(self) -> None:
         """Wake the worker again while it is idle and a job waits, and replace the cluster if that does not help."""
         progress, self.progress = self.progress, (worker.slot.drained_at, worker.slot.jobs_done)
-        is_well = progress != self.progress or self.row.current_job is not None
+        is_well = progress != self.progress or self.row.jobs.beating().exists()
         if is_well or not recovery.is_work_waiting(self.variant):
             self.waiting_since = None
         elif self.waiting_since is None:

@@ -317,6 +317,16 @@ class TestCancel:
             reload(job).request_cancel()
 
 
+class TestHeartbeat:
+    def test_counts_for_half_a_lease(self, claim: Callable[..., GenerationJob]) -> None:
+        job = claim()
+        assert GenerationJob.objects.beating().get() == job
+        GenerationJob.objects.update(lease_until=Now() + LEASE / 3)
+        assert not GenerationJob.objects.beating().exists()
+        job.renew_lease()
+        assert GenerationJob.objects.beating().get() == job
+
+
 class TestReap:
     def test_puts_the_job_back(self, claim: Callable[..., GenerationJob]) -> None:
         job = claim()
