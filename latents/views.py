@@ -160,8 +160,9 @@ def _fields(request: HttpRequest) -> dict[str, Any]:
         fields = json.loads(request.body)
     except (ValueError, RecursionError):
         raise LatentError("The body is not JSON that can be read") from None
-    if not isinstance(fields, dict) or set(fields) - {"ttl"}:
-        raise LatentError("The body must be a JSON object with nothing but 'ttl'")
+    # To the form an empty list or object is the same as nothing.
+    if not isinstance(fields, dict) or set(fields) - {"ttl"} or not isinstance(fields.get("ttl"), str | None):
+        raise LatentError("The body must be a JSON object with nothing but 'ttl', such as \"30d\"")
     return fields
 
 
