@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
 from django import forms
@@ -144,7 +144,8 @@ class Choice(Typed, forms.ChoiceField):
 
     def validate(self, value: Any) -> None:
         if value and not self.valid_value(value):
-            offered = ", ".join(str(name) for name, _ in self.choices if name)
+            choices = cast(Iterable[tuple[str, str]], self.choices)
+            offered = ", ".join(name for name, _ in choices if name)
             message = self.error_messages["invalid_choice"]
             raise ValidationError(message, code="invalid_choice", params={"offered": offered})
         super().validate(value)
