@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.contrib.admin.views.main import ORDER_VAR
+from django.contrib.auth.models import User
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat, pluralize, truncatechars
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from latents import store
 from latents.errors import LatentError
 from latents.forms import default_extension
-from latents.models import HeatMap, LatentRecord
+from latents.models import HeatMap, LatentRecord, LatentRecordQuerySet
+from latents.usage import recent_totals
 
 MAX_CHILDREN = 50
+MAX_LISTED = 1000
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -47,11 +53,19 @@ class VariantFilter(admin.SimpleListFilter):
     parameter_name = "variant"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
-        # Of what is stored: that comes from an index, and every variant there ever was would be a scan of all rows.
-        return [(total.model_variant, total.model_variant) for total in LatentRecord.objects.totals_by_variant()]
+        # Of what is stored: every variant there ever was would be a scan of all rows.
+        return [(total.model_variant, total.model_variant) for total in recent_totals()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[LatentRecord]) -> QuerySet[LatentRecord]:
         return queryset.filter(model_variant=self.value()) if self.value() else queryset
+
+
+class NewestPaginator(Paginator):  # type: ignore[type-arg]
+    """Pages of the first so many, however many there are: to count them all would take longer than to show some."""
+
+    @cached_property
+    def count(self) -> int:
+        return int(self.object_list[:MAX_LISTED].count())
 
 
 @admin.register(LatentRecord)
@@ -64,9 +78,10 @@ class LatentRecordAdmin(admin.ModelAdmin[LatentRecord]):
     list_filter = (StateFilter, VariantFilter, "kind", "pinned")
     list_select_related = ("owner",)
     list_per_page = 50
+    paginator = NewestPaginator
     ordering = ("-created_at", "-id")
     search_fields = ("caption",)  # shows the field; get_search_results does the work
-    search_help_text = "Words of the caption and the owner's name, or an id"
+    search_help_text = f"Words of the caption and the owner's name, or an id; of many, {MAX_LISTED} are listed"
     show_full_result_count = False
     fields = readonly_fields = (
         "picture", "state", "damage", "caption", "owner", "model_variant", "kind", "checkpoint_step",
@@ -96,8 +111,7 @@ class LatentRecordAdmin(admin.ModelAdmin[LatentRecord]):
         )
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        totals = LatentRecord.objects.totals_by_variant()
-        return super().changelist_view(request, {"totals": totals} | (extra_context or {}))
+        return super().changelist_view(request, {"totals": recent_totals()} | (extra_context or {}))
 
     def changeform_view(
         self,
@@ -115,9 +129,18 @@ class LatentRecordAdmin(admin.ModelAdmin[LatentRecord]):
         try:
             return queryset.filter(pk=UUID(search_term.strip())), False
         except ValueError:
-            for word in search_term.split():
-                queryset = queryset.filter(Q(caption__icontains=word) | Q(owner__username=word))
-            return queryset, False
+            return self._search(request, cast(LatentRecordQuerySet, queryset), search_term.split()), False
+
+    def _search(self, request: HttpRequest, records: LatentRecordQuerySet, words: list[str]) -> LatentRecordQuerySet:
+        """Take words that are a user's name for that, and all others for words of captions."""
+        owners = dict(User.objects.filter(username__in=words).values_list("username", "pk"))
+        if owners:
+            records = records.filter(owner__in=owners.values())
+        records = records.search(
+            " ".join(word for word in words if word not in owners),
+            owner_id=next(iter(owners.values())) if len(owners) == 1 else None,
+        )
+        return records if ORDER_VAR in request.GET else records.newest_first()
 
     @admin.display(description="heat map")
     def thumbnail(self, record: LatentRecord) -> SafeString:

@@ -109,7 +109,7 @@ class LatentRecordQuerySet(models.QuerySet["LatentRecord"]):
 
     def totals_by_variant(self) -> list[VariantTotal]:
         """Return what is stored per variant, most bytes first."""
-        totals = self.stored().order_by().values("model_variant").annotate(records=Count("id"), bytes=Sum("size_bytes"))
+        totals = self.stored().order_by().values("model_variant").annotate(records=Count("*"), bytes=Sum("size_bytes"))
         return [VariantTotal(**total) for total in totals.order_by("-bytes")]
 
     def find(

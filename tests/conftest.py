@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.cache import caches
 from pytest_django import Settings
 
 
@@ -20,7 +21,8 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
 
 @pytest.fixture(autouse=True)
 def own_files(tmp_path: Path, settings: Settings) -> None:
-    """Nothing is written outside tmp_path."""
+    """Nothing is written outside tmp_path, and nothing remembered."""
+    caches["default"].clear()
     storages = copy.deepcopy(settings.STORAGES)
     for alias in ("latents", "audio"):
         storages[alias]["OPTIONS"]["location"] = tmp_path / alias

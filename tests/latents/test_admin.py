@@ -12,11 +12,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.files.storage import storages
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
+from latents import admin
 from latents.models import LatentRecord
 
 LIST = "/admin/latents/latentrecord/"
@@ -106,6 +108,8 @@ FILTERS = [
     ({"pinned__exact": "1"}, "live"),
     ({"q": "techno"}, "expired"),
     ({"q": "alice techno"}, "expired"),
+    ({"q": "techno", "o": "5"}, "expired"),
+    ({"q": "!!!"}, None),
     ({"q": "bob"}, None),
 ]
 
@@ -123,6 +127,31 @@ def test_filters_and_search_find(
     }
     result = list(admin_client.get(LIST, query).context["cl"].result_list)
     assert result == ([records[expected]] if expected else [])
+
+
+def test_so_many_are_listed_and_no_more_are_counted(
+    admin_client: Client, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "MAX_LISTED", 2)
+    for _ in range(3):
+        make_record()
+    assert admin_client.get(LIST).context["cl"].result_count == 2
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's query plans")
+@pytest.mark.parametrize("query", [{}, {"q": "piano"}, {"q": "alice piano"}, {"state": "deleted"}])
+def test_list_is_read_in_order(admin_client: Client, record: LatentRecord, query: dict[str, str]) -> None:
+    changes = admin_client.get(LIST, query).context["cl"]
+    assert "TEMP B-TREE" not in changes.queryset[:50].explain()
+
+
+def test_totals_are_added_up_once_a_minute(
+    admin_client: Client, record: LatentRecord, django_assert_num_queries: Any
+) -> None:
+    with django_assert_num_queries(5):  # session, user, totals, how many, page
+        admin_client.get(LIST)
+    with django_assert_num_queries(4):
+        admin_client.get(LIST)
 
 
 def test_search_finds_an_id(admin_client: Client, make_record: MakeRecord) -> None:
