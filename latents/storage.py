@@ -33,7 +33,7 @@ class DurableFileSystemStorage(FileSystemStorage):
         except FileExistsError:
             raise
         except OSError as error:
-            logger.exception("%s could not be written", name)
+            logger.error("%s could not be written: %s", name, error)
             raise StorageFailed(error) from error
 
     def delete(self, name: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -306,11 +307,12 @@ def test_server_mode_wants_to_know_whose_take_it_is(run: Callable[..., str], bob
     assert GenerationJob.objects.get().owner == bob
 
 
-def test_ctrl_c_ends_the_job_and_says_so(
-    run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_the_job_and_say_so(
+    sent: signal.Signals, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*args: object, **kwargs: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(sent)
 
     monkeypatch.setattr(MusicModel, "denoise", interrupt)
     with pytest.raises(CommandError, match=r"^Stopped\.$") as stopped:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,11 @@ class Command(BaseCommand):
         except (LatentError, QueueFull) as refusal:
             raise CommandError(str(refusal)) from None
         # Without a terminal there is nobody to watch a bar: None leaves that to tqdm.
-        with _quiet_log(), tqdm(total=job.model_calls, unit="call", leave=False, disable=is_quiet or None) as bar:
+        with (
+            _quiet_log(),
+            _stopped_by_sigterm(),
+            tqdm(total=job.model_calls, unit="call", leave=False, disable=is_quiet or None) as bar,
+        ):
             try:
                 tasks.do(job, ShownAttempt(job, bar))
             except KeyboardInterrupt:
@@ -132,6 +137,16 @@ def _quiet_log() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the job as Ctrl-C does; else a worker would find it running without anybody, and make it anew."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _prepare_database() -> None:
