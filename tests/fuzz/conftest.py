@@ -27,7 +27,7 @@ from generation.takes import TakeRequest
 from latents import store
 from latents.models import LatentRecord
 from latents.portable import import_file
-from resumeapp.headers import unreadable_header
+from resumeapp.headers import unreadable_part
 from resumeapp.models import PersonalToken
 from tests.fuzz import hostile
 from tests.fuzz.surface import Page
@@ -76,8 +76,8 @@ class World:
         who: str = "alice",
     ) -> Any:
         """Send one request, and hold the answer to all that is promised of every answer."""
-        environ = {"CONTENT_TYPE": content_type, "QUERY_STRING": query, **in_environ(headers)}
-        if unreadable_header(environ):
+        environ: dict[str, Any] = {"CONTENT_TYPE": content_type, "QUERY_STRING": query, **in_environ(headers)}
+        if unreadable_part(environ):
             return None  # refused before Django; test_server.py sends such
         before = count_rows()
         answer: Any = self.clients[who].generic(method, url, body, **environ)
@@ -176,11 +176,12 @@ def queue(owner: User, **params: Any) -> GenerationJob:
 
 def existing_ids(owner: User | None = None) -> dict[str, list[str]]:
     """Return what leads somewhere for every parameter of the URL conf; an owner's own only, if one is given."""
-    jobs, records = GenerationJob.objects.all(), LatentRecord.objects.all()
-    samples, presets, tokens = Sample.objects.all(), Preset.objects.all(), PersonalToken.objects.all()
-    if owner:
-        jobs, records, presets = (rows.filter(owner=owner) for rows in (jobs, records, presets))
-        samples, tokens = samples.filter(job__owner=owner), tokens.filter(user=owner)
+    who = {} if owner is None else {"owner": owner}
+    jobs = GenerationJob.objects.filter(**who)
+    samples = Sample.objects.filter(job__in=jobs)
+    records = LatentRecord.objects.filter(**who)
+    presets = Preset.objects.filter(**who)
+    tokens = PersonalToken.objects.filter(**({} if owner is None else {"user": owner}))
     ids = {
         "job_id": keys(jobs),
         "sample_id": keys(samples),

@@ -44,6 +44,12 @@ QUERIES = [
     "a" + " b" * 2000,
     "_%",
 ]
+# What the admin's lists are filtered by, and what a database may refuse to compare with.
+LOOKUPS = [
+    "variant", "kind", "before", "state", "status__exact", "model_variant", "owner__id__exact", "created_at__gte",
+    "pinned__exact", "id", "p", "o",
+]  # fmt: skip
+INCOMPARABLE = ["\0", "9" * 5000, "é" * 9000, "\ud800"]
 NUMBERS = [
     0, 1, -1, 2, 16, 17, 0.5, -0.0, 1e-300, 1e308, 1e400, -1e400, math.nan, 2**31, 2**53, 2**63 - 1, 2**63, 2**64,
     -(2**63) - 1, 10**30, 10**400,

@@ -10,9 +10,9 @@ from django.contrib.auth.models import User
 from generation.models import Preset, Worker
 from resumeapp.models import PersonalToken
 from tests.fuzz import hostile
-from tests.fuzz.conftest import World, claim, existing_ids, import_take, queue, unescaped
+from tests.fuzz.conftest import World, existing_ids, import_take, queue, unescaped
 from tests.fuzz.surface import all_pages
-from tests.generation.views.conftest import make_sample
+from tests.generation.views.conftest import claim, make_sample
 
 TAG = hostile.SCRIPTS[0]
 EVERYTHING = " ".join(hostile.SCRIPTS)

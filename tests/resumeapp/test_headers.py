@@ -1,4 +1,4 @@
-"""Headers that Django would fall over are refused before it sees them."""
+"""What Django would fall over is refused before it sees it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def ask(**headers: str) -> str:
         {"CONTENT_TYPE": "application/json; charset=utf-16"},
         {"CONTENT_LENGTH": "nonsense"},
         {"HTTP_ACCEPT": "text/html, text/plain; q*=nonsense''%41"},
+        {"HTTP_COOKIE": 'theme=dark; reprise_session="\\000abcdefgh"'},
+        {"QUERY_STRING": "q=a&status__exact=%00"},
         {"HTTP_HX_CURRENT_URL": "http://["},
         {"HTTP_HX_CURRENT_URL": "http://%5b"},
     ],
 )
-def test_unreadable_header_is_refused(headers: dict[str, str]) -> None:
+def test_unreadable_head_is_refused(headers: dict[str, str]) -> None:
     assert ask(**headers) == "400 Bad Request"
 
 
@@ -46,6 +48,8 @@ def test_unreadable_header_is_refused(headers: dict[str, str]) -> None:
         {"CONTENT_TYPE": "application/json; charset=UTF-8", "CONTENT_LENGTH": "12"},
         {"CONTENT_TYPE": "multipart/form-data; boundary=----WebKitFormBoundary"},
         {"HTTP_ACCEPT": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"},
+        {"HTTP_COOKIE": 'reprise_session=abcdefgh; other="a \\"b\\" \\303\\251"; broken'},
+        {"QUERY_STRING": "caption=100%25+%C3%A9&bpm=82"},
         {"HTTP_HX_CURRENT_URL": "http://[::1]:8000/?caption=a%20b"},
     ],
 )
