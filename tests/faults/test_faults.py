@@ -359,7 +359,7 @@ def test_cancel_at_any_moment_ends_the_job_one_way_or_the_other(
             was_accepted[job] = True
         except Conflict:
             was_accepted[job] = False
-    eventually(lambda: ended(*was_accepted), patience_s=60)
+    eventually(lambda: ended(*was_accepted), patience_s=300)
     for job, accepted in was_accepted.items():
         assert reload(job).status == (Status.CANCELLED if accepted else Status.SUCCEEDED)
         assert job.samples.count() == (0 if accepted else 1)
