@@ -52,7 +52,7 @@ def audit(now: datetime, *, verify: bool = False) -> Audit:
             else:
                 found.orphans.append(orphan)
     look = store.verify if verify else store.check
-    for record in LatentRecord.objects.stored().order_by("pk").iterator(_CHUNK):
+    for record in LatentRecord.objects.stored().without_description().order_by("pk").iterator(_CHUNK):
         found.records += 1
         try:
             look(record)

@@ -73,6 +73,10 @@ class LatentRecordQuerySet(models.QuerySet["LatentRecord"]):
         """Select stored records that were deleted by then, the longest deleted first."""
         return self.filter(purged_at=None, deleted_at__lte=by).order_by("deleted_at")
 
+    def without_description(self) -> Self:
+        """Leave what tells how it was made to be read on demand: most of a row, and no matter to its file."""
+        return self.defer("caption", "seeds", "params", "schedule", "runtime", "item_digests")
+
     def half_removed(self) -> Self:
         """Select records whose bytes were given up but perhaps not removed: a prune was interrupted."""
         return self.filter(purged_at__isnull=False).exclude(file="")

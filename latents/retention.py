@@ -53,7 +53,9 @@ def prune(
     Nothing pinned expires, and nothing that a job holds is taken. The work is done in small transactions and can be
     stopped anywhere; the next run goes on from there.
     """
-    records = LatentRecord.objects.filter(model_variant=variant) if variant else LatentRecord.objects.all()
+    records = LatentRecord.objects.without_description()
+    if variant:
+        records = records.filter(model_variant=variant)
     pruned = Pruned()
 
     def count(batch: Iterable[LatentRecord]) -> None:

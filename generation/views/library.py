@@ -70,7 +70,7 @@ def library(request: StudioRequest) -> HttpResponse:
     chosen = LibraryFilter(request.GET)
     records = chosen.list_for(request.user.pk, request.GET.get("before"))
     if not wants_json(request):
-        records = records.defer("params", "schedule", "runtime", "item_digests")
+        records = records.defer("seeds", "params", "schedule", "runtime", "item_digests")
     found = list(_with_sound(records)[: PAGE_SIZE + 1])
     page = found[:PAGE_SIZE]
     has_more = len(found) > PAGE_SIZE
