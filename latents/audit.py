@@ -46,7 +46,7 @@ def audit(now: datetime, *, verify: bool = False) -> Audit:
     # Files before rows, and within them each list of files before its rows: a row that is committed meanwhile is seen.
     for names in list_files(storages["latents"]):
         found.files += len(names)
-        for orphan in _without_row(names):
+        for orphan in without_row(names):
             if _is_young(orphan, now):
                 found.young += 1
             else:
@@ -105,7 +105,8 @@ def list_files(storage: Storage, folder: str = "") -> Iterator[list[str]]:
         yield from list_files(storage, prefix + name)
 
 
-def _without_row(names: list[str]) -> list[str]:
+def without_row(names: list[str]) -> list[str]:
+    """Return those of the files that no record names."""
     known = set(LatentRecord.objects.filter(file__in=names).values_list("file", flat=True))
     return [name for name in names if name not in known]
 

@@ -32,8 +32,8 @@ def import_file(file: IO[bytes], owner: User, now: datetime | None = None) -> La
     _check_size(size_bytes, owner)
     try:
         header = tensorfile.read_header(file, size_bytes)
-        provenance = _read_provenance(header)
-        _check_plausible(header, provenance)
+        provenance = read_provenance(header)
+        check_plausible(header, provenance)
         tensors = {name: place.read(file) for name, place in sorted(header.tensors.items())}
         provenance = replace(provenance, parent=_own_parent(provenance.parent, owner))
         return store.save_raw(tensors, provenance, owner=owner, now=now)
@@ -49,14 +49,18 @@ def _check_size(size_bytes: int, owner: User) -> None:
         raise ImportTooLarge(f"With this file your latents would take more than the {limit} bytes that you may store")
 
 
-def _read_provenance(header: Header) -> Provenance:
+def read_provenance(header: Header) -> Provenance:
+    """Return what a header says of its latents. Raises InvalidProvenance."""
     if header.metadata.get("format") != store.FORMAT:
         raise InvalidProvenance("it was not written by Reprise")
     return Provenance.from_json(header.metadata.get("provenance", ""))
 
 
-def _check_plausible(header: Header, provenance: Provenance) -> None:
-    """Check what can be said before any of the tensors is read."""
+def check_plausible(header: Header, provenance: Provenance) -> None:
+    """Check what can be said before any of the tensors is read.
+
+    Raises InvalidTensorFile, InvalidProvenance or InvalidLatents.
+    """
     names = set(header.tensors)
     if "latents" not in names:
         raise InvalidTensorFile("it contains no tensor 'latents'")

@@ -66,16 +66,28 @@ class Provenance:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what anybody may have written. Raises InvalidProvenance."""
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidProvenance("it is not JSON") from error
-        _check("it", document, _DOCUMENT)
+        document = _read(text)
         parent = document["parent"]
         if parent:
             parent = Parentage(**parent | {"id": parent["id"] and UUID(parent["id"])})
         fields = {name: document[name] for name in cls.__dataclass_fields__}
         return cls(**fields | {"parent": parent})
+
+
+def read_identity(text: str) -> tuple[UUID, datetime]:
+    """Return which record a header was written for, and when. Raises InvalidProvenance."""
+    document = _read(text)
+    return UUID(document["id"]), datetime.fromisoformat(document["created_at"])
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidProvenance("it is not JSON") from error
+    _check("it", document, _DOCUMENT)
+    checked: dict[str, Any] = document
+    return checked
 
 
 @dataclass(frozen=True)

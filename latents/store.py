@@ -135,7 +135,7 @@ def _write(
     ttl: timedelta | None,
     now: datetime | None,
 ) -> Draft:
-    _check_tensors(tensors)
+    check_tensors(tensors)
     now = now or timezone.now()
     record_id = uuid.uuid4()
     try:
@@ -143,12 +143,19 @@ def _write(
     except InvalidProvenance as error:
         raise InvalidLatents(f"The latents' provenance cannot be stored: {error}") from error
     content = tensorfile.build(tensors, metadata)
+    draft = describe(content, tensors, provenance)
+    record = draft.record
+    record.id, record.owner, record.created_at, record.expires_at = record_id, owner, now, default_expiry(now, ttl)
+    record.file = _storage().save(f"{now:%Y-%m}/{record_id}.safetensors", ContentFile(content))
+    return draft
+
+
+def describe(content: bytes, tensors: dict[str, RawTensor], provenance: Provenance) -> Draft:
+    """Return all that the content of a file says of its record; whose it is, when, and which file is left open."""
     drawing = heatmap.draw(tensors["latents"].to_numpy())
     record = _describe(tensors["latents"], provenance)
-    record.id, record.owner, record.created_at, record.expires_at = record_id, owner, now, default_expiry(now, ttl)
     record.size_bytes, record.sha256 = len(content), sha256(content).hexdigest()
     record.item_digests = [_digest([t.item(i) for t in tensors.values()]) for i in range(record.batch_size)]
-    record.file = _storage().save(f"{now:%Y-%m}/{record_id}.safetensors", ContentFile(content))
     return Draft(record, drawing)
 
 
@@ -270,7 +277,8 @@ def _describe(latents: RawTensor, provenance: Provenance) -> LatentRecord:
     return record
 
 
-def _check_tensors(tensors: dict[str, RawTensor]) -> None:
+def check_tensors(tensors: dict[str, RawTensor]) -> None:
+    """Refuse what cannot be latents with their momentum. Raises InvalidLatents."""
     latents = tensors["latents"]
     check_shape(latents.shape)
     if latents.dtype not in tensorfile.DTYPES:
