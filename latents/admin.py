@@ -65,7 +65,7 @@ class NewestPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def count(self) -> int:
-        return int(self.object_list[:MAX_LISTED].count())
+        return cast("QuerySet[LatentRecord]", self.object_list)[:MAX_LISTED].count()
 
 
 @admin.register(LatentRecord)

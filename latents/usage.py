@@ -32,7 +32,8 @@ def variants_of(owner_id: int) -> list[str]:
 
 def recent_totals() -> list[VariantTotal]:
     """Return what is stored of everybody's per variant, at most a minute old: to add it up takes one look at each."""
-    totals: list[VariantTotal] = cache.get_or_set(
-        "latents.totals", LatentRecord.objects.totals_by_variant, TOTALS_LAST_S
-    )
+    totals: list[VariantTotal] | None = cache.get("latents.totals")
+    if totals is None:
+        totals = LatentRecord.objects.totals_by_variant()
+        cache.set("latents.totals", totals, TOTALS_LAST_S)
     return totals
