@@ -80,7 +80,7 @@ class Race:
         self.ids = [store_one(owner).pk for _ in range(RECORDS)]
 
     def is_over(self) -> bool:
-        return self.accepted + self.refused >= self.submissions
+        return self.accepted >= self.submissions
 
     def _any_record(self) -> LatentRecord:
         return LatentRecord.objects.get(pk=self.luck.choice(self.ids))
@@ -100,10 +100,11 @@ class Race:
         if self.luck.random() < 0.3:
             with suppress(LatentNotFound):
                 record.undelete()
+        time.sleep(0.01)
 
     def expire(self) -> None:
         LatentRecord.objects.filter(pk=self.luck.choice(self.ids)).update(expires_at=timezone.now())
-        time.sleep(0.005)
+        time.sleep(0.02)
 
     def prune(self) -> None:
         """Prune as if it were later, when no delete can be undone; then put new latents in the place of old ones."""
@@ -144,7 +145,7 @@ def test_a_latent_that_an_accepted_job_needs_is_never_lost(
         race.work()
     assert race.accepted == GenerationJob.objects.finished().count()
     assert not LatentHold.objects.exists()
-    assert race.accepted > submissions / 10
+    assert race.refused > submissions / 50
     assert race.pruned > submissions / 50
     assert audit(timezone.now(), verify=True).is_clean
 
