@@ -109,7 +109,8 @@ def _next_page(request: StudioRequest, page: list[LatentRecord]) -> str:
 @vary_on_headers("Accept", "HX-Request")
 def record(request: StudioRequest, latent_id: UUID) -> HttpResponse:
     """Show one record, also when its bytes are gone: the lineage leads through it."""
-    found = get_object_or_404(_with_sound(LatentRecord.objects.visible_to(request.user)), pk=latent_id)
+    records = _with_sound(LatentRecord.objects.visible_to(request.user)).prefetch_related("sounds__job")
+    found = get_object_or_404(records, pk=latent_id)
     if wants_json(request):
         return JsonResponse(record_json(found))
     return render(request, "generation/record.html", record_context(found))
