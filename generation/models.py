@@ -3,7 +3,8 @@
 A GenerationJob moves queued -> running -> succeeded | failed | cancelled. Each move is one conditional UPDATE, so that
 web processes, workers and the reaper may all try at once and exactly one of them succeeds. A worker's claim on a job
 is the pair (id, fence): the fence rises with every claim and never falls, and each of the worker's writes requires its
-own. A worker that was thought dead therefore cannot overwrite what its successor did.
+own. A worker that was thought dead therefore cannot overwrite what its successor did. It also rises when a waiting job
+gets another turn (generation.line), so that a claim which has read the old order fails and reads the new one.
 
 Leases are set and compared with the database's clock, never with the clock of one of several machines.
 """
@@ -118,7 +119,7 @@ class GenerationJobQuerySet(models.QuerySet["GenerationJob"]):
 
     def queued(self) -> Self:
         """Keep those that wait for a worker, the next one first."""
-        return self.filter(status=GenerationJob.Status.QUEUED).order_by("created_at", "id")
+        return self.filter(status=GenerationJob.Status.QUEUED).order_by("turn_at", "id")
 
     def running(self) -> Self:
         return self.filter(status=GenerationJob.Status.RUNNING)
@@ -254,6 +255,10 @@ class GenerationJob(models.Model):
 
     # How far it is.
     queue = models.CharField(max_length=100)
+    # The database's own default is for processes of the version before, which may still run during an upgrade.
+    turn_at = models.DateTimeField(
+        default=timezone.now, db_default=Now(), help_text="waiting jobs are taken in this order; their owner may move them"
+    )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     phase = models.CharField(max_length=10, choices=Phase.choices, blank=True)
     step = models.PositiveSmallIntegerField(default=0, help_text="model calls done, of model_calls")
@@ -287,7 +292,7 @@ class GenerationJob(models.Model):
         constraints = [models.UniqueConstraint(fields=["owner", "request_id"], name="one_job_per_request")]
         indexes = [
             models.Index(fields=["owner", "-created_at", "-id"], name="job_newest_of_owner"),
-            models.Index(fields=["created_at", "id"], name="job_queued", condition=Q(status="queued")),
+            models.Index(fields=["turn_at", "id"], name="job_in_line", condition=Q(status="queued")),
             models.Index(fields=["lease_until"], name="job_running", condition=Q(status="running")),
             models.Index(fields=["-finished_at"], name="job_finished"),
         ]
@@ -306,7 +311,7 @@ class GenerationJob(models.Model):
             return None
         # A worker for every variant takes all jobs in order; without one, each variant's line moves by itself.
         one_line = Exists(Worker.objects.live().filter(variant=""))
-        before = Q(created_at__lt=self.created_at) | Q(created_at=self.created_at, id__lt=self.id)
+        before = Q(turn_at__lt=self.turn_at) | Q(turn_at=self.turn_at, id__lt=self.id)
         ahead = GenerationJob.objects.queued().filter(before).filter(Q(queue=self.queue) | one_line)
         return ahead.count() + 1
 

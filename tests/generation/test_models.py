@@ -522,7 +522,7 @@ RECENT = GenerationJob.objects.filter(finished_at__gt=timezone.now())
 PLANS = [
     # (index, query, who asks)
     ("job_newest_of_owner", GenerationJob.objects.filter(owner=1).order_by("-created_at", "-id")[:9], "the studio"),
-    ("job_queued", GenerationJob.objects.queued()[:10], "workers"),
+    ("job_in_line", GenerationJob.objects.queued()[:10], "workers"),
     ("job_running", GenerationJob.objects.expired(), "the supervisor"),
     ("job_finished", RECENT.order_by().values("model_variant", "status").annotate(jobs=Count("id")), "metrics"),
     ("job_finished", GenerationJob.objects.filter(status="succeeded").order_by("-finished_at")[:5], "estimates"),
