@@ -1,12 +1,12 @@
 """The line of waiting jobs, as far as it is one person's: in which order their own jobs are taken, and a way out of it.
 
 Jobs are claimed in the order of their turns. Whoever moves a job only deals the turns that their own waiting jobs have
-anew among them. So however often somebody moves jobs, between any two jobs of others as many of theirs are taken as
+anew among them. So however often somebody moves jobs, no more of theirs come before anybody else's job than did
 before: nobody is overtaken.
 
-Each model has a queue, and a worker serves one of them or all. A turn is worth its place in its own queue: exchanged for
-one of another queue, it could pass jobs of others there. Turns are therefore dealt within a queue, and across queues
-only while nobody else has anything to do.
+Each model has a queue, and a worker serves one of them or all. A turn is worth its place in its own queue: exchanged
+for one of another queue, it could pass jobs of others there. Turns are therefore dealt within a queue, and across
+queues only while nobody else has anything to do.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def bring_back(job: GenerationJob) -> int:
 
 
 def _locked_line(job: GenerationJob) -> list[GenerationJob]:
-    """Return the owner's waiting jobs that may exchange their turns with this one, so that none is claimed meanwhile."""
+    """Return the owner's waiting jobs that may exchange turns with this one, locked so that none is claimed."""
     _lock_owner(job.owner_id)
     line = GenerationJob.objects.queued().filter(owner=job.owner_id)
     # Running jobs count too: they may come back to the turn they had.

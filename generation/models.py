@@ -257,7 +257,9 @@ class GenerationJob(models.Model):
     queue = models.CharField(max_length=100)
     # The database's own default is for processes of the version before, which may still run during an upgrade.
     turn_at = models.DateTimeField(
-        default=timezone.now, db_default=Now(), help_text="waiting jobs are taken in this order; their owner may move them"
+        default=timezone.now,
+        db_default=Now(),
+        help_text="waiting jobs are taken in this order; their owner may move them",
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     phase = models.CharField(max_length=10, choices=Phase.choices, blank=True)

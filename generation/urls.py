@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from generation.views import jobs, library, plan, presets, samples, studio, workers
+from generation.views import jobs, library, plan, presets, queue, samples, studio, workers
 
 app_name = "generation"
 urlpatterns = [
@@ -18,6 +18,14 @@ urlpatterns = [
     path("generation/samples/<uuid:sample_id>/audio", samples.audio, name="audio"),
     path("generation/samples/<uuid:sample_id>/delete", samples.delete, name="delete_sample"),
     path("generation/samples/<uuid:sample_id>/undelete", samples.undelete, name="undelete_sample"),
+    path("queue/", queue.queue, name="queue"),
+    path("queue/cancel-waiting", queue.cancel_waiting, name="cancel_waiting"),
+    path("queue/clear", queue.clear, name="clear_queue"),
+    path("queue/<uuid:job_id>/unclear", queue.unclear, name="unclear_queue"),
+    *(
+        path(f"queue/<uuid:job_id>/{action}", queue.act, {"action": action}, name=f"queue_{action}")
+        for action in queue.ACTIONS
+    ),
     path("latents/", library.library, name="library"),
     path("latents/<uuid:latent_id>/", library.record, name="record"),
     path("presets/", presets.presets, name="presets"),

@@ -15,6 +15,7 @@ from django.utils.timesince import timesince
 
 from generation import waveform
 from generation.forms import GenerationForm
+from generation.models import GenerationJob
 from generation.views import form_state
 
 register = template.Library()
@@ -72,6 +73,12 @@ def ago(moment: datetime) -> str:
 def as_attributes(attributes: Mapping[str, Any]) -> SafeString:
     """Write the attributes of a widget at once: Django's own template for it is a quarter of the form's time."""
     return flatatt(dict(attributes))
+
+
+@register.filter
+def of(places: Mapping[UUID, int], job: GenerationJob) -> int | None:
+    """Return a job's place in the line."""
+    return places.get(job.pk)
 
 
 @register.filter

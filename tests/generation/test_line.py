@@ -182,7 +182,9 @@ class TestClear:
             line.bring_back(job)
 
 
-def test_who_moves_jobs_while_they_are_taken_overtakes_nobody(transactional_db: None, submit: Submit, bob: User) -> None:
+def test_who_moves_jobs_while_they_are_taken_overtakes_nobody(
+    transactional_db: None, submit: Submit, bob: User
+) -> None:
     """Alice's and bob's jobs wait in turn; whatever alice does, none of bob's is taken later."""
     luck = random.Random(1)
     own = []
