@@ -9,7 +9,7 @@ from typing import IO
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from latents import store, tensorfile
+from latents import foreign, store, tensorfile
 from latents.errors import ImportRefused, ImportTooLarge, InvalidLatents
 from latents.models import LatentRecord
 from latents.provenance import InvalidProvenance, Parentage, Provenance
@@ -24,13 +24,17 @@ def export_file(record: LatentRecord, target: IO[bytes]) -> None:
 
 
 def import_file(file: IO[bytes], owner: User, now: datetime | None = None) -> LatentRecord:
-    """Store what the file contains as the owner's own. Raises ImportTooLarge or ImportRefused.
+    """Store what a file of ours, ACE-Step's or ComfyUI's contains as the owner's own.
+
+    Raises ImportTooLarge or ImportRefused.
 
     The file gets a header written here: nothing of a stranger's is kept that was not understood.
     """
     size_bytes = file.seek(0, 2)
     _check_size(size_bytes, owner)
     try:
+        if latents := foreign.read(file, size_bytes):
+            return store.save_raw({"latents": latents}, foreign.describe(), owner=owner, now=now)
         header = tensorfile.read_header(file, size_bytes)
         provenance = read_provenance(header)
         check_plausible(header, provenance)
@@ -71,7 +75,7 @@ def check_plausible(header: Header, provenance: Provenance) -> None:
     for place in header.tensors.values():
         store.check_shape(place.shape)
     batch_size = header.tensors["latents"].shape[0]
-    if len(provenance.seeds) != batch_size:
+    if provenance.seeds and len(provenance.seeds) != batch_size:  # of what was imported, none is known
         raise InvalidProvenance(f"it has {batch_size} items and {len(provenance.seeds)} seeds")
     if (provenance.checkpoint_step or 0) >= max(len(provenance.schedule["timesteps"]), 1):
         raise InvalidProvenance("its schedule ends before the checkpoint")

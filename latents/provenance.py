@@ -184,7 +184,7 @@ def _is_time(value: Any) -> bool:
 _UUID = _Rule("a UUID", _is_uuid)
 _FLAT = _Rule("up to 64 named plain values", _is_flat)
 _SCHEDULE = {
-    "steps": _whole(1, MAX_STEPS),
+    "steps": _whole(0, MAX_STEPS),  # 0: not known
     "shift": _number(0, 1000),
     "timesteps": _list_of(_number(0, 1), MAX_STEPS),
     "requested": _number(0, 1),

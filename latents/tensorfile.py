@@ -98,8 +98,8 @@ def build(tensors: Mapping[str, RawTensor], metadata: Mapping[str, str]) -> byte
     return b"".join([len(header).to_bytes(8, "little"), header, *(tensor.data for tensor in tensors.values())])
 
 
-def read_header(file: IO[bytes], size_bytes: int) -> Header:
-    """Read and check the header of a file of `size_bytes`."""
+def read_header(file: IO[bytes], size_bytes: int, *, may_be_empty: str = "") -> Header:
+    """Read and check the header of a file of `size_bytes`; one tensor may be there for its name only."""
     file.seek(0)
     header_bytes = int.from_bytes(file.read(8), "little")
     if not 2 <= header_bytes <= min(MAX_HEADER_BYTES, size_bytes - 8):
@@ -109,7 +109,10 @@ def read_header(file: IO[bytes], size_bytes: int) -> Header:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise InvalidTensorFile("its metadata are not text")
     data_start = 8 + header_bytes
-    tensors = {name: _place(name, entry, data_start) for name, entry in entries.items()}
+    tensors = {
+        name: _place(name, entry, data_start, smallest=0 if name == may_be_empty else 1)
+        for name, entry in entries.items()
+    }
     _check_cover(tensors, data_start, size_bytes)
     return Header(tensors, metadata)
 
@@ -133,14 +136,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _place(name: str, entry: Any, data_start: int) -> TensorPlace:
+def _place(name: str, entry: Any, data_start: int, smallest: int) -> TensorPlace:
     what = f"tensor {name[:40]!r}"  # not more of what a stranger wrote, and nothing that a terminal obeys
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise InvalidTensorFile(f"{what} is not described as the format demands")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise InvalidTensorFile(f"{what} has another dtype than {', '.join(_DTYPES)}")
-    if not _is_list_of_sizes(shape, minimum=1):
+    if not _is_list_of_sizes(shape, minimum=smallest):
         raise InvalidTensorFile(f"{what} has no possible shape")
     if not _is_list_of_sizes(offsets, minimum=0) or len(offsets) != 2:
         raise InvalidTensorFile(f"{what} has no possible place")

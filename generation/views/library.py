@@ -71,7 +71,7 @@ def library(request: StudioRequest) -> HttpResponse:
     records = chosen.list_for(request.user.pk, request.GET.get("before"))
     if not wants_json(request):
         records = records.defer("seeds", "params", "schedule", "runtime", "item_digests")
-    found = list(_with_sound(records)[: PAGE_SIZE + 1])
+    found = list(_with_sound(records, Sample.objects.all())[: PAGE_SIZE + 1])
     page = found[:PAGE_SIZE]
     has_more = len(found) > PAGE_SIZE
     if wants_json(request):
@@ -85,11 +85,9 @@ def library(request: StudioRequest) -> HttpResponse:
     return render(request, "generation/library.html" + ("#records" if request.htmx else ""), context)
 
 
-def _with_sound(records: QuerySet[LatentRecord]) -> QuerySet[LatentRecord]:
-    samples = Sample.objects.filter(not_gone(), job__deleted_at=None, purged_at=None).order_by(
-        "latent_index", "created_at"
-    )
-    return records.prefetch_related(Prefetch("samples", samples, to_attr="sounds"))
+def _with_sound(records: QuerySet[LatentRecord], samples: QuerySet[Sample]) -> QuerySet[LatentRecord]:
+    there = samples.filter(not_gone(), job__deleted_at=None, purged_at=None).order_by("latent_index", "created_at")
+    return records.prefetch_related(Prefetch("samples", there, to_attr="sounds"))
 
 
 def _record_named(records: QuerySet[LatentRecord], latent_id: str | None) -> LatentRecord | None:
@@ -109,7 +107,7 @@ def _next_page(request: StudioRequest, page: list[LatentRecord]) -> str:
 @vary_on_headers("Accept", "HX-Request")
 def record(request: StudioRequest, latent_id: UUID) -> HttpResponse:
     """Show one record, also when its bytes are gone: the lineage leads through it."""
-    records = _with_sound(LatentRecord.objects.visible_to(request.user)).prefetch_related("sounds__job")
+    records = _with_sound(LatentRecord.objects.visible_to(request.user), Sample.objects.select_related("job"))
     found = get_object_or_404(records, pk=latent_id)
     if wants_json(request):
         return JsonResponse(record_json(found))
@@ -133,7 +131,7 @@ def record_context(record: LatentRecord) -> dict[str, Any]:
 def resume_url(record: LatentRecord, index: int = 0) -> str:
     """Return the studio with the record's parameters, set to resume one of its items."""
     state = form_state.from_params(record.params) | {
-        "model_variant": record.model_variant,
+        "model_variant": "" if record.model_variant == "unknown" else record.model_variant,
         "init_latent_id": str(record.pk),
         "resume_sample_index": str(index),
     }

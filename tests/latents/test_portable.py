@@ -143,8 +143,8 @@ def test_provenance_that_cannot_be_is_refused(
     ("content", "message"),
     [
         (b"", "not a safetensors file"),
-        (b"PK\x03\x04" + b"x" * 100, "not a safetensors file"),
-        (b"\x80\x04\x95" + b"x" * 100, "not a safetensors file"),
+        (b"PK\x03\x04" + b"x" * 100, "it is a zip archive"),
+        (b"\x80\x04\x95" + b"x" * 100, "it is a pickle"),
         (tensorfile.build({"latents": store.to_raw(LATENTS)}, {}), "not written by Reprise"),
         (tensorfile.build({"latents": store.to_raw(LATENTS)}, {"format": "reprise"}), "not JSON"),
     ],

@@ -12,7 +12,9 @@ from resumeapp.accounts import UnknownUser, find_user
 
 
 class Command(BaseCommand):
-    help = "Store the latents of a file that export_latent or the download wrote, and print their new id."
+    help = (
+        "Store the latents of a file that was exported, or is ACE-Step's .npy or ComfyUI's .latent; print their new id."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", metavar="FILE", type=Path)

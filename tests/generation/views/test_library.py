@@ -3,9 +3,12 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
@@ -13,6 +16,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from generation.models import GenerationJob, Sample
 from generation.views import library
 from latents.models import LatentRecord
+from latents.portable import import_file
 from latents.store import Parentage
 from tests.generation.views.conftest import HTMX, JSON, text
 
@@ -151,6 +155,18 @@ def test_record_as_json_tells_everything(client: Client, take: LatentRecord) -> 
     found = client.get(f"/latents/{take.pk}/", headers=JSON).json()
     assert (found["id"], found["state"], found["batch_size"], found["frames"]) == (str(take.pk), "live", 2, 50)
     assert found["schedule"]["steps"] == 4
+
+
+def test_record_of_an_unknown_model_can_be_looked_at_and_taken_up(client: Client, alice: User) -> None:
+    file = BytesIO()
+    np.save(file, np.ones((50, 64), "<f4"))
+    record = import_file(file, alice)
+    page = text(client.get(f"/latents/{record.pk}/"))
+    assert "unknown" in page
+    (link,) = re.findall(r'class="button primary" href="([^"]+)"', page)
+    assert "unknown" not in link
+    assert client.get(link.replace("&amp;", "&")).status_code == 200
+    assert "Untitled" in text(client.get("/latents/"))
 
 
 def test_deleted_sample_is_not_played_on_the_shelf(client: Client, finished: GenerationJob) -> None:

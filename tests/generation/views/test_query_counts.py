@@ -25,7 +25,7 @@ LISTS = [
     ("/latents/?expiring=on", 4),
     ("/latents/?before={record}", 6),  # the record that the page follows
     ("/latents/?q=lofi&before={record}", 6),
-    ("/latents/{record}/", 9),  # its samples, their jobs, its ancestors and descendants by id and as rows
+    ("/latents/{record}/", 8),  # its samples with their jobs, its ancestors and descendants by id and as rows
     ("/admin/latents/latentrecord/", 5),  # the totals, how many, the records
     ("/admin/latents/latentrecord/?q=lofi", 6),  # users of such a name
     ("/admin/latents/latentrecord/?state=deleted", 5),
