@@ -217,7 +217,7 @@ def _storage(name: str, folder: Path) -> dict[str, Any]:
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "resumeapp.static_files.ModuleStaticFilesStorage"},
     "latents": _storage("REPRISE_LATENTS", REPRISE_DATA / "latents"),
     "audio": _storage("REPRISE_AUDIO", REPRISE_DATA / "audio"),
 }

@@ -15,8 +15,8 @@ Open = Callable[..., Page]
 
 
 def position(page: Page) -> float:
-    """Return how far the first player is, in seconds."""
-    seconds: float = page.locator("audio").last.evaluate("audio => audio.currentTime")
+    """Return how far the player is, in seconds."""
+    seconds: float = page.locator("#player audio").evaluate("audio => audio.currentTime")
     return seconds
 
 
@@ -34,18 +34,19 @@ def test_take_is_made_heard_restored_and_resumed(open_studio: Open) -> None:
     page.get_by_label("Describe the music").fill("warm lofi, mellow piano, soft drums")
     page.get_by_label("Duration in seconds").fill("8")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator(".job")).to_have_count(1)
-    made = page.locator(".job.succeeded")
+    cards = page.locator(".job", has_text="warm lofi")
+    expect(cards).to_have_count(1)
+    made = page.locator(".job.succeeded", has_text="warm lofi")
     made.wait_for(timeout=MAKES_A_TAKE_MS)
 
-    page.get_by_role("button", name="Play Sample 1").click()
+    made.get_by_role("button", name="Play Sample 1").click()
     page.wait_for_timeout(1000)
     assert position(page) > 0.3
-    page.get_by_label("Position in Sample 1").fill("5")
+    made.get_by_label("Position in Sample 1").fill("5")
     page.wait_for_timeout(300)
     assert position(page) >= 5
 
-    page.get_by_role("link", name="Restore").click()
+    made.get_by_role("link", name="Restore").click()
     expect(page.get_by_text("Params restored from Sample 1 (with latent)")).to_be_visible()
     expect(page.get_by_label("Denoise")).to_be_focused()
     expect(page.locator("#plan")).to_contain_text("At 1.0, generation starts from noise.")
@@ -65,7 +66,7 @@ def test_take_is_made_heard_restored_and_resumed(open_studio: Open) -> None:
 
     page.get_by_label("Describe the music").fill("warm lofi with more drums")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator(".job")).to_have_count(2)
+    expect(cards).to_have_count(2)
     expect(made).to_have_count(2, timeout=MAKES_A_TAKE_MS)
     resumed = made.first
     expect(resumed).to_contain_text("10 of 20 steps")
@@ -112,7 +113,7 @@ def test_everything_works_without_javascript(open_studio: Open, take_page: str) 
 
 def test_keyboard_is_enough(open_studio: Open, take_page: str) -> None:
     page = open_studio()
-    page.goto("/")
+    page.goto("/?duration=60&inference_steps=100")  # long enough to be cancelled
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -132,7 +133,7 @@ def test_keyboard_is_enough(open_studio: Open, take_page: str) -> None:
     play = page.locator(".job.succeeded").first.get_by_role("button", name="Play Sample 1")
     play.focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".playing")).to_have_count(1)
+    expect(page.locator(".deck.playing")).to_have_count(1)
     page.keyboard.press("Tab")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")

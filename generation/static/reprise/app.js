@@ -1,9 +1,10 @@
 // What the studio adds where there is JavaScript; every page works without it.
-"use strict";
 
-const $ = (selector, root = document) => root.querySelector(selector);
-const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+export const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 // Toasts go by themselves, but not while somebody reads them or has the focus in one; errors stay until dismissed.
 
@@ -37,6 +38,12 @@ new MutationObserver((changes) => {
   for (const { addedNodes } of changes) for (const node of addedNodes) if (node.matches?.(".toast")) startToast(node);
 }).observe($("#toasts"), { childList: true });
 $$(".toast").forEach(startToast);
+
+export function showError(text) {
+  const toast = make("div", { className: "toast error", role: "alert" });
+  toast.append(make("p", { textContent: text }));
+  $("#toasts").append(toast);
+}
 
 // The form's state is in the URL, so that reload, Back and a copied address bring it back.
 
@@ -100,9 +107,7 @@ document.addEventListener("htmx:afterRequest", ({ detail }) => {
   if (detail.successful && detail.elt.id === "console") $$("[aria-invalid]", detail.elt).forEach(clearError);
 });
 document.addEventListener("htmx:responseError", ({ detail }) => {
-  const toast = make("div", { className: "toast error", role: "alert" });
-  toast.append(make("p", { textContent: `The studio answered with an error (${detail.xhr.status}).` }));
-  $("#toasts").append(toast);
+  showError(`The studio answered with an error (${detail.xhr.status}).`);
 });
 // A refused form leads to what is wrong with it; on a phone, an accepted one to the new card far below.
 document.addEventListener("htmx:afterSettle", ({ target, detail }) => {
@@ -119,48 +124,3 @@ function showMoments(root) {
   }
 }
 showMoments(document);
-
-// Players: a button and the waveform as a slider in place of the browser's own controls; one plays at a time.
-
-const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-
-function startDeck(deck) {
-  const audio = $("audio", deck);
-  const { name } = deck.dataset;
-  const length = Number(deck.dataset.duration);
-  const play = make("button", { type: "button", className: "play", ariaLabel: `Play ${name}` });
-  const seek = make("input", { type: "range", className: "seek", min: 0, max: length, step: 0.1, value: 0 });
-  seek.setAttribute("aria-label", `Position in ${name}`);
-
-  const show = () => {
-    const at = audio.currentTime;
-    seek.value = at;
-    seek.style.setProperty("--at", `${(100 * at) / length}%`);
-    seek.setAttribute("aria-valuetext", `${clock(at)} of ${clock(length)}`);
-  };
-  const showState = () => {
-    deck.classList.toggle("playing", !audio.paused);
-    play.ariaLabel = `${audio.paused ? "Play" : "Pause"} ${name}`;
-  };
-  const follow = () => { show(); if (!audio.paused) requestAnimationFrame(follow); };
-
-  play.addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
-  seek.addEventListener("input", () => { audio.currentTime = Number(seek.value); show(); });
-  for (const type of ["play", "pause", "ended"]) audio.addEventListener(type, showState);
-  audio.addEventListener("seeked", show);
-  audio.addEventListener("ended", () => { audio.currentTime = 0; });
-  audio.addEventListener("play", () => {
-    $$("audio").forEach((other) => { if (other !== audio) other.pause(); });
-    follow();
-  });
-
-  audio.controls = false;
-  deck.classList.add("playable");
-  deck.prepend(play);
-  $(".wave", deck).append(seek);
-  show();
-}
-
-const startDecks = (root) => $$(".deck:not(.playable)", root).forEach(startDeck);
-document.addEventListener("htmx:load", ({ detail }) => startDecks(detail.elt));
-startDecks(document);
