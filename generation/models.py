@@ -317,6 +317,15 @@ class GenerationJob(models.Model):
         ahead = GenerationJob.objects.queued().filter(before).filter(Q(queue=self.queue) | one_line)
         return ahead.count() + 1
 
+    def next_seed(self) -> int:
+        """Return the first seed above those with which its owner has asked for the same since."""
+        since = GenerationJob.objects.filter(
+            owner=self.owner_id, model_variant=self.model_variant, created_at__gte=self.created_at
+        )
+        asked = self.params | {"seed": None}
+        params = [found for found in since.values_list("params", flat=True) if found | {"seed": None} == asked]
+        return max(int(found["seed"]) + int(found["batch_size"]) for found in params)
+
     def needed_latents(self) -> list[LatentRecord]:
         """Return the records that must stay until this job has ended; what only decodes no longer needs its source."""
         needed = self.latent or self.source_record

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from generation.views import jobs, library, plan, presets, queue, samples, studio, workers
+from generation.views import jobs, library, plan, presets, queue, samples, studio, workers, writing
 
 app_name = "generation"
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("generation/jobs/<uuid:job_id>/", jobs.job, name="job"),
     path("generation/jobs/<uuid:job_id>/cancel", jobs.cancel, name="cancel_job"),
     path("generation/jobs/<uuid:job_id>/retry", jobs.retry, name="retry_job"),
+    path("generation/jobs/<uuid:job_id>/another", jobs.another, name="another_take"),
     path("generation/jobs/<uuid:job_id>/retry-decode", jobs.retry_decode, name="retry_decode_job"),
     path("generation/jobs/<uuid:job_id>/delete", jobs.delete, name="delete_job"),
     path("generation/jobs/<uuid:job_id>/undelete", jobs.undelete, name="undelete_job"),
@@ -28,6 +29,7 @@ urlpatterns = [
     ),
     path("latents/", library.library, name="library"),
     path("latents/<uuid:latent_id>/", library.record, name="record"),
+    path("prompts/", writing.prompts, name="prompts"),
     path("presets/", presets.presets, name="presets"),
     path("presets/save", presets.save, name="save_preset"),
     path("presets/<int:preset_id>/delete", presets.delete, name="delete_preset"),

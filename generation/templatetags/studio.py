@@ -92,6 +92,14 @@ def words(text: str) -> list[str]:
 
 
 @register.filter
+def sung_lines(lyrics: str | None) -> str:
+    """Say how many lines of lyrics there are, without section tags such as [verse]; empty where there are none."""
+    lines = [line.strip() for line in (lyrics or "").splitlines()]
+    count = sum(1 for line in lines if line and not (line.startswith("[") and line.endswith("]")))
+    return f"{count} line{'' if count == 1 else 's'}" if count else ""
+
+
+@register.filter
 def worded_params(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the parameters of a request under the form's own names, but for the caption and what was left empty."""
     fields = GenerationForm.base_fields

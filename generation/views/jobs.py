@@ -11,10 +11,11 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
+from generation.forms import GenerationForm
 from generation.models import GenerationJob
 from generation.views.answers import StudioRequest, states_refusals
 from generation.views.results import has_worker, job_json, not_gone, with_samples
-from resumeapp.answers import see_other, toast
+from resumeapp.answers import refuse, see_other, toast
 from resumeapp.middleware import wants_json
 
 CARD = "generation/_job_card.html"
@@ -82,6 +83,21 @@ def cancel(request: StudioRequest, job_id: UUID) -> HttpResponseBase:
 def retry(request: StudioRequest, job_id: UUID) -> HttpResponseBase:
     job = get_object_or_404(GenerationJob.objects.visible_to(request.user), pk=job_id)
     return _show_new(request, job.retry())
+
+
+@require_POST
+@vary_on_headers("Accept", "HX-Request")
+@states_refusals
+def another(request: StudioRequest, job_id: UUID) -> HttpResponseBase:
+    """Queue the same with the next seed."""
+    job = get_object_or_404(GenerationJob.objects.visible_to(request.user), pk=job_id)
+    seed = job.next_seed()
+    form = GenerationForm.from_json({**job.params, "seed": seed}, user=request.user)
+    if not form.is_valid() or form.take_request is None:
+        return refuse(request, form.status, " ".join(form.sentences))
+    # Two clicks that find the same seed free are one take.
+    request_id = f"another-{job.pk.hex}-{seed}"
+    return _show_new(request, GenerationJob.objects.submit(form.take_request, owner=job.owner, request_id=request_id))
 
 
 @require_POST

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.http import HttpResponse, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import replace_url, reswap, retarget
+from django_htmx.http import push_url, replace_url, reswap, retarget
 
 from generation.forms import GenerationForm
 from generation.models import GenerationJob, Preset, Sample
+from generation.styles import known_words
 from generation.views import form_state
 from generation.views.answers import StudioRequest, is_json, read_fields, states_refusals
 from generation.views.form_state import FormState, studio_url
 from generation.views.plan import ResumePanel, resume_panel
 from generation.views.results import has_worker, job_json, newest_jobs
+from generation.views.writing import SEED_CHOICES, pressed
 from latents.models import LatentRecord
 from resumeapp.answers import see_other, toast
 from resumeapp.middleware import wants_json
+
+# What of a sample may be restored by itself, and which fields that is.
+PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "prompt": ("caption", "lyrics", "instrumental", "vocal_language"),
+    "seed": ("seed",),
+}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -44,7 +52,7 @@ def studio(request: StudioRequest) -> HttpResponseBase:
             request, "generation/studio.html#console", console(request.user, state, is_restored=bool(said))
         )
         response.write(toast(said) if said else "")
-        return response
+        return push_url(response, studio_url(state)) if "part" in request.GET else response
     if said:
         messages.success(request, said)
     return render(request, "generation/studio.html", console(request.user, state) | results(request.user))
@@ -54,9 +62,11 @@ def _requested_state(request: StudioRequest) -> tuple[FormState, str]:
     """Return what the URL asks the form to contain, and what to say about it."""
     user, query = request.user, request.GET
     if sample_id := query.get("restore"):
-        return _restored(
-            get_object_or_404(Sample.objects.visible_to(user).select_related("job", "latent"), pk=_uuid(sample_id))
-        )
+        samples = Sample.objects.visible_to(user).select_related("job", "latent")
+        sample = get_object_or_404(samples, pk=_uuid(sample_id))
+        if part := query.get("part"):
+            return _restored_in_part(sample, part, form_state.from_data(query))
+        return _restored(sample)
     if job_id := query.get("reuse"):
         job = get_object_or_404(GenerationJob.objects.visible_to(user), pk=_uuid(job_id))
         return form_state.from_params(job.params), "Params restored"
@@ -82,6 +92,18 @@ def _restored(sample: Sample) -> tuple[FormState, str]:
     return state | resume, f"Params restored from {name} (with latent)"
 
 
+def _restored_in_part(sample: Sample, part: str, typed: FormState) -> tuple[FormState, str]:
+    """Return the form with the prompt or the seed of a sample, the rest as typed; or all but its seed."""
+    state, said = _restored(sample)
+    if part == "without-seed":
+        return {name: value for name, value in state.items() if name != "seed"}, f"{said}, without its seed"
+    if part not in PARTS:
+        raise Http404
+    kept = {name: value for name, value in typed.items() if name not in PARTS[part]}
+    taken = {name: value for name, value in state.items() if name in PARTS[part]}
+    return kept | taken, f"{part.capitalize()} restored from Sample {sample.index + 1}"
+
+
 def _uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
@@ -97,10 +119,8 @@ def _whole_number(text: str) -> int | None:
 
 
 def _carry_over(request: StudioRequest) -> HttpResponse:
-    """Show the form as it was typed, without its resume state if that was to be cleared."""
-    state = form_state.from_data(request.POST)
-    if "clear" in request.POST:
-        state = form_state.without_resume(state)
+    """Show the form as it was typed, and what the button that was pressed makes of it."""
+    state = pressed(form_state.from_data(request.POST), request.POST, request.user)
     if not request.htmx:
         return see_other(request, studio_url(state))
     response = render(request, "generation/studio.html#console", console(request.user, state))
@@ -123,11 +143,19 @@ def _show_older(request: StudioRequest) -> HttpResponse:
 
 def console(user: User, state: FormState, *, is_restored: bool = False) -> dict[str, Any]:
     """Return what the form's template needs, for fields that hold this state."""
-    return {
-        "form": GenerationForm(initial=state.copy(), user=user),
+    return form_context(GenerationForm(initial=state.copy(), user=user)) | {
         "panel": resume_panel(state, user) if form_state.has_resume(state) else None,
-        "presets": Preset.objects.filter(owner=user),
         "is_restored": is_restored,
+    }
+
+
+def form_context(form: GenerationForm) -> dict[str, Any]:
+    """Return what stands around the fields of a form."""
+    return {
+        "form": form,
+        "presets": Preset.objects.filter(owner=form.user),
+        "known_words": known_words(form.variant),
+        "seed_choices": SEED_CHOICES,
     }
 
 
@@ -165,7 +193,7 @@ def generate(request: StudioRequest) -> HttpResponseBase:
 def _refuse_form(request: StudioRequest, form: GenerationForm) -> HttpResponse:
     if wants_json(request):
         return JsonResponse({"error": " ".join(form.sentences), "errors": form.errors}, status=form.status)
-    context = {"form": form, "panel": ResumePanel(form), "presets": Preset.objects.filter(owner=request.user)}
+    context = form_context(form) | {"panel": ResumePanel(form)}
     if request.htmx:
         response = render(request, "generation/studio.html#console", context, status=form.status)
         return reswap(retarget(response, "#console"), "outerHTML")

@@ -97,6 +97,28 @@ document.addEventListener("click", ({ target }) => {
   $$("details.menu[open]").forEach((menu) => { if (!menu.contains(target)) menu.open = false; });
 });
 
+// Words and tags are put where they belong without asking the server, which can do it too.
+
+function addTo(field, addition, joint) {
+  const text = field.value.replace(/[ ,\n]+$/, "");
+  field.value = text ? text + joint + addition : addition;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+document.addEventListener("click", (event) => {
+  const { name, value } = event.target;
+  if (!event.target.matches?.(".chips button") || !["add", "tag"].includes(name)) return;
+  event.preventDefault();
+  if (name === "add") addTo($("#id_caption"), value, ", ");
+  else addTo($("#id_lyrics"), `${value}\n`, "\n\n");
+});
+
+document.addEventListener("input", ({ target }) => {
+  if (target.id !== "id_lyrics") return;
+  const count = target.value.split("\n").filter((line) => line.trim() && !/^\s*\[.*\]\s*$/.test(line)).length;
+  $("#lines").value = count ? `${count} line${count === 1 ? "" : "s"}` : "";
+});
+
 // htmx
 
 const offline = $("#offline");

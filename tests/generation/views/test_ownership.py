@@ -18,6 +18,7 @@ MATRIX = [
     # (method, URL, owner, somebody else)
     ("get", "/", 200, 200),
     ("get", "/?restore={sample}", 200, 404),
+    ("get", "/?restore={sample}&part=seed", 200, 404),
     ("get", "/?reuse={job}", 200, 404),
     ("get", "/?preset={preset}", 200, 404),
     ("get", "/?before={job}", 200, 404),
@@ -29,6 +30,7 @@ MATRIX = [
     ("post", "/generation/jobs/{job}/cancel", 409, 404),
     ("post", "/generation/jobs/{job}/retry", 409, 404),
     ("post", "/generation/jobs/{job}/retry-decode", 409, 404),
+    ("post", "/generation/jobs/{job}/another", 303, 404),
     ("get", "/generation/samples/{sample}/audio", 200, 404),
     ("get", "/generation/samples/{sample}/audio?format=mp3&download=1", 200, 404),
     ("post", "/generation/samples/{sample}/undelete", 409, 404),
@@ -53,6 +55,7 @@ MATRIX = [
     ("post", "/latents/{latent}/delete", 303, 404),
     ("post", "/latents/{latent}/undelete", 303, 404),
     ("post", "/latents/import", 422, 422),
+    ("get", "/prompts/", 200, 200),
     ("get", "/presets/", 200, 200),
     ("post", "/presets/save", 422, 422),
     ("post", "/presets/{preset}/delete", 303, 404),
