@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from latents import search
 from latents.models import LatentRecord
 from latents.search import MAX_WORDS, split
 
@@ -115,6 +116,14 @@ def test_pages_of_a_search_go_on_after_a_record(make_record: MakeRecord) -> None
         found += page
         last = page[-1]
     assert [record.caption for record in found] == [f"piano {minute}" for minute in (4, 3, 2, 1, 0)]
+
+
+def test_common_words_are_found_as_rare_ones_are(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "FEW", 1)
+    for number in range(3):
+        make_record(caption=f"piano {number}", created_at=NOW + timedelta(minutes=number))
+    assert captions("piano") == ["piano 2", "piano 1", "piano 0"]
+    assert captions("piano 1") == ["piano 1"]
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the table of words is SQLite's")
