@@ -225,7 +225,19 @@ def test_same_error_again_takes_the_place_of_the_first(open_studio: Open) -> Non
     expect(page.locator(".toast.error")).to_contain_text("Give the preset a name.")
 
 
-PAGES = ["/", "studio with a resume", "job", "record", "/queue/", "/prompts/", "/latents/", "/workers/", "/account/", "/account/tokens/", "/no"]
+PAGES = [
+    "/",
+    "studio with a resume",
+    "job",
+    "record",
+    "/queue/",
+    "/prompts/",
+    "/latents/",
+    "/workers/",
+    "/account/",
+    "/account/tokens/",
+    "/no",
+]
 
 
 @pytest.mark.parametrize("name", PAGES)
