@@ -614,6 +614,22 @@ class Preset(models.Model):
         return preset
 
 
+class Draft(models.Model):
+    """What a person has in the form and has not sent: field names and texts, valid or not."""
+
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="draft")
+    state = models.JSONField()
+    saved_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"draft of {self.owner_id}"
+
+    @property
+    def opening(self) -> str:
+        """What it begins with, to know it by."""
+        return str(self.state.get("caption") or self.state.get("lyrics", ""))
+
+
 class Chore(models.Model):
     """Something that one of all the workers does now and then."""
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from generation.views import jobs, library, plan, presets, queue, samples, studio, workers, writing
+from generation.views import drafts, jobs, library, plan, presets, queue, samples, studio, workers, writing
 
 app_name = "generation"
 urlpatterns = [
@@ -29,6 +29,8 @@ urlpatterns = [
     ),
     path("latents/", library.library, name="library"),
     path("latents/<uuid:latent_id>/", library.record, name="record"),
+    path("draft/save", drafts.save, name="save_draft"),
+    path("draft/discard", drafts.discard, name="discard_draft"),
     path("prompts/", writing.prompts, name="prompts"),
     path("presets/", presets.presets, name="presets"),
     path("presets/save", presets.save, name="save_preset"),

@@ -16,9 +16,9 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import push_url, replace_url, reswap, retarget
 
 from generation.forms import GenerationForm
-from generation.models import GenerationJob, Preset, Sample
+from generation.models import Draft, GenerationJob, Preset, Sample
 from generation.styles import known_words
-from generation.views import form_state
+from generation.views import drafts, form_state
 from generation.views.answers import StudioRequest, is_json, read_fields, states_refusals
 from generation.views.form_state import FormState, studio_url
 from generation.views.plan import ResumePanel, resume_panel
@@ -55,7 +55,10 @@ def studio(request: StudioRequest) -> HttpResponseBase:
         return push_url(response, studio_url(state)) if "part" in request.GET else response
     if said:
         messages.success(request, said)
-    return render(request, "generation/studio.html", console(request.user, state) | results(request.user))
+    context = console(request.user, state) | results(request.user)
+    return render(
+        request, "generation/studio.html", context | {"draft": None if state else drafts.offered(request.user)}
+    )
 
 
 def _requested_state(request: StudioRequest) -> tuple[FormState, str]:
@@ -73,6 +76,8 @@ def _requested_state(request: StudioRequest) -> tuple[FormState, str]:
     if preset_id := query.get("preset"):
         preset = get_object_or_404(Preset, owner=user, pk=_whole_number(preset_id))
         return form_state.from_params(preset.params), f"Preset “{preset}” loaded"
+    if "draft" in query:
+        return get_object_or_404(Draft, owner=user).state, ""
     return form_state.from_data(query), ""
 
 
@@ -181,6 +186,7 @@ def generate(request: StudioRequest) -> HttpResponseBase:
         return _refuse_form(request, form)
     request_id = str(form.cleaned_data["request_id"] or uuid.uuid4())
     job = GenerationJob.objects.all().submit(form.take_request, owner=request.user, request_id=request_id)
+    Draft.objects.filter(owner=request.user).delete()
     url = reverse("generation:job", args=[job.pk])
     if wants_json(request):
         return JsonResponse({"job_id": job.pk, "url": url})
