@@ -74,7 +74,8 @@ def clear(request: StudioRequest) -> HttpResponseBase:
 def unclear(request: StudioRequest, job_id: UUID) -> HttpResponseBase:
     """Bring back a job and all that was cleared with it."""
     job = get_object_or_404(GenerationJob.objects.filter(not_gone()), owner=request.user, pk=job_id)
-    return _answer(request, say=f"{_jobs(line.bring_back(job))} brought back")
+    line.bring_back(job)
+    return _answer(request)
 
 
 def _jobs(count: int) -> str:

@@ -105,8 +105,7 @@ def test_what_was_cleared_comes_back_with_one_click(client: Client, queue: Queue
     assert client.get(f"/generation/jobs/{finished.pk}/").status_code == 200, "a take is never cleared"
     undo = re.search(r'formaction="(/queue/[^"]+/unclear)"', page)
     assert undo
-    answer = client.post(undo[1], headers=HTMX)
-    assert "2 jobs brought back" in text(answer)
+    assert client.post(undo[1], headers=HTMX).status_code == 200
     assert len(client.get("/queue/", headers=JSON).json()["ended"]) == 2
 
 
