@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from generation.views import drafts, jobs, library, plan, presets, queue, samples, studio, workers, writing
+from generation.views import compare, drafts, jobs, library, plan, presets, queue, samples, studio, workers, writing
 
 app_name = "generation"
 urlpatterns = [
@@ -27,6 +27,7 @@ urlpatterns = [
         path(f"queue/<uuid:job_id>/{action}", queue.act, {"action": action}, name=f"queue_{action}")
         for action in queue.ACTIONS
     ),
+    path("compare/", compare.compare, name="compare"),
     path("latents/", library.library, name="library"),
     path("latents/<uuid:latent_id>/", library.record, name="record"),
     path("draft/save", drafts.save, name="save_draft"),

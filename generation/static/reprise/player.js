@@ -142,7 +142,7 @@ audio.addEventListener("loadstart", async () => {
 const deckAt = (element) => element.closest(".deck"); // none: it is the bar's
 
 document.addEventListener("click", ({ target }) => {
-  const button = target.closest(".play");
+  const button = target.closest(".deck > .play, .player > .play");
   if (!button) return;
   if (deckAt(button)) load(deckAt(button)); // another one pauses what plays
   player.toggle();
@@ -198,7 +198,7 @@ async function help() {
 export function isTaken({ key, target, ctrlKey, metaKey, altKey }) {
   if (ctrlKey || metaKey || altKey || $("dialog[open]")) return true;
   if (target.matches("input:not([type=range], [type=checkbox]), textarea, select")) return true;
-  if (target.matches("[type=range]:not(.seek)")) return key.length > 1; // arrows, Home, End
+  if (target.matches("[type=range]:not(.seek, .playhead)")) return key.length > 1; // arrows, Home, End
   return key === " " && target.matches("button, summary, a, [type=checkbox]");
 }
 

@@ -45,6 +45,8 @@ MATRIX = [
     ("post", "/queue/{job}/cancel", 409, 404),
     ("post", "/queue/{job}/retry", 409, 404),
     ("post", "/queue/{job}/unclear", 409, 404),
+    ("get", "/compare/?b={sample}", 200, 404),
+    ("get", "/compare/?a={sample}&b={sample}", 200, 404),
     ("get", "/latents/", 200, 200),
     ("get", "/latents/{latent}/", 200, 404),
     ("get", "/latents/{latent}/heatmap.png", 200, 404),
