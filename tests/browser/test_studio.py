@@ -194,9 +194,10 @@ def test_phone_keeps_generate_in_reach_and_leads_to_what_it_made(open_studio: Op
     card = page.locator(".job", has_text="phone song").first
     expect(card).to_be_in_viewport(ratio=1)
     card.locator(".sample").wait_for(timeout=MAKES_A_TAKE_MS)
-    card.get_by_text("Download").tap()
-    for link in card.locator(".menu a").all():
-        expect(link).to_be_in_viewport(ratio=1)
+    for menu in ("Restore a part", "Download"):
+        card.get_by_text(menu, exact=True).tap()
+        for link in card.locator(".menu[open] a").all():
+            expect(link).to_be_in_viewport(ratio=1)
 
 
 def test_mistake_is_not_hidden_behind_the_button(open_studio: Open) -> None:
