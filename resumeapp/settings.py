@@ -229,7 +229,8 @@ if REPRISE_BROKER and not REPRISE_BROKER.startswith(("redis://", "rediss://", "u
     raise ImproperlyConfigured(f"REPRISE_BROKER must be redis://host:port/number, not {REPRISE_BROKER!r}")
 
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # Drawn waveforms and other pieces of pages, a few kilobytes each.
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 2000}},
     # django-q2 writes its own statistics twice a second: they stay in the process.
     "q_local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "q_local"},
 }

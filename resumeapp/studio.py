@@ -34,6 +34,8 @@ STUDIO_MARK: Final = "REPRISE_STARTED_BY_STUDIO"
 WEB_THREADS: Final = 8
 # Open connections, most of them idle: six for each of eighty browsers.
 WEB_CONNECTIONS: Final = 500
+# A model uses every core there is; the page that shows how far it is must answer all the same.
+WORKER_NICENESS: Final = 5
 WEB_STOP_S: Final = 5.0
 WORKER_STOP_S: Final = STOP_STEP_S + STOP_IDLE_S + 5.0
 ANSWER_WITHIN_S: Final = 60.0
@@ -237,4 +239,5 @@ def _exit(number: int, frame: object) -> NoReturn:
 def _work(listener: socket.socket) -> None:
     """Be the worker's supervisor."""
     listener.close()
+    os.nice(WORKER_NICENESS)
     sys.exit(supervise(""))

@@ -12,7 +12,7 @@ from django.utils import timezone
 from generation.models import GenerationJob, Sample, Worker
 from latents.models import UNDO_WINDOW
 
-PAGE_SIZE = 8
+PAGE_SIZE = 6
 
 
 def not_gone() -> Q:

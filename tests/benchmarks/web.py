@@ -19,7 +19,7 @@ from typing import IO, Any
 
 JOBS = 1000
 PAGE_LIMIT_MS, POLL_LIMIT_MS = 30.0, 5.0
-PEOPLE, SECONDS = 50, 20
+PEOPLE, SECONDS, PAGE_EVERY_S = 50, 20, 5
 CROWD_LIMIT_MS = 250.0
 
 
@@ -28,7 +28,8 @@ def main() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"REPRISE_DATA": folder, "DJANGO_SETTINGS_MODULE": "resumeapp.settings"}
         environment.pop("DATABASE_URL", None)
-        is_kept = subprocess.run([sys.executable, "-m", __name__], env=environment, check=False).returncode == 0
+        alone = environment | {"REPRISE_STARTED_BY_STUDIO": "1"}
+        is_kept = subprocess.run([sys.executable, "-m", __name__], env=alone, check=False).returncode == 0
         return crowd(environment) and is_kept
 
 
@@ -42,6 +43,8 @@ def measure() -> bool:
     call_command("collectstatic", verbosity=0)
     running = fill()
     from django.test import Client
+
+    import resumeapp.wsgi  # noqa: F401  as the server does before it answers
 
     client = Client(headers={"host": "localhost"})
     page = time_requests(lambda: client.get("/").status_code, 200)
@@ -125,7 +128,7 @@ def studio(environment: dict[str, str]) -> Iterator[str]:
 
 def stay_together(host: str, number: int, seconds: int, path: str = "") -> list[Person]:
     """Let so many people stay for a while; if no path is given, they watch a job and the studio's page."""
-    people = [Person(host, delay_s=n / number, turn=n) for n in range(number)]
+    people = [Person(host, delay_s=PAGE_EVERY_S * n / number, turn=n) for n in range(number)]
     if not path:
         people[0].generate()
     with ThreadPoolExecutor(number) as pool:
@@ -166,7 +169,7 @@ class Person:
         for second in range(seconds):
             start = time.perf_counter()
             self.ask("GET", poll, headers={"HX-Request": "true"})
-            if (second + self.turn) % 5 == 0:
+            if (second + self.turn) % PAGE_EVERY_S == 0:
                 self.ask("GET", page)
             time.sleep(max(0.0, 1 - (time.perf_counter() - start)))
 
