@@ -79,17 +79,27 @@ def _entrances(cells: int) -> tuple[int, ...]:
 
 def _rhythm(kinds: Distances, cells: int) -> Symbols:
     """Return rest, hold or MELODY_FIRST for each eighth of [eighths, 3], as one motif that repeats once it came in."""
-    length = MOTIF_CELLS * EIGHTHS_PER_CELL
-    place = np.arange(len(kinds)) % length
     candidates = []
     for late in _entrances(cells):
         start = late * EIGHTHS_PER_CELL
-        sums = np.zeros((length, kinds.shape[1]))
-        np.add.at(sums, place[start:], kinds[start:])
-        motif = sums.argmin(axis=1)[place]
-        motif[:start] = MELODY_REST
-        candidates.append(motif)
+        repeated = np.resize(_motif(kinds[start:]), len(kinds) - start)
+        candidates.append(np.concatenate([np.full(start, MELODY_REST), repeated]))
     return _nearest(kinds, np.array(candidates))
+
+
+def _motif(kinds: Distances) -> Symbols:
+    """Return the motif that lies nearest to all its repeats, with as many notes as they have on average.
+
+    A vote alone would lose them: where each repeat has its notes at other places, most repeats have none at any.
+    """
+    length = min(MOTIF_CELLS * EIGHTHS_PER_CELL, len(kinds))
+    sums = np.array([kinds[place::length].sum(axis=0) for place in range(length)])
+    whole = len(kinds) // length  # the end may be cut, and is not counted
+    count = round((kinds[: whole * length].argmin(axis=1) == MELODY_FIRST).sum() / whole)
+    motif: Symbols = sums[:, :MELODY_FIRST].argmin(axis=1)
+    likeliest = np.argsort(sums[:, MELODY_FIRST] - sums[:, :MELODY_FIRST].min(axis=1), kind="stable")
+    motif[likeliest[:count]] = MELODY_FIRST
+    return motif
 
 
 def _line(notes: Distances) -> Symbols:

@@ -90,6 +90,14 @@ def test_a_melody_repeats_its_rhythm_whatever_one_bar_says():
     assert (melody_read == melody).all()
 
 
+def test_a_melody_keeps_the_number_of_its_notes_where_no_two_bars_agree():
+    repeats = [np.full(16, MELODY_HOLD) for _ in range(4)]
+    for number, repeat in enumerate(repeats):
+        repeat[number::4] = MELODY_FIRST
+    melody = read_melody(heard(np.concatenate(repeats), MELODY_COUNT), np.zeros(16, int))
+    assert (melody >= MELODY_FIRST).sum() == 16
+
+
 def test_a_melody_may_come_in_late_in_a_longer_piece():
     motif = np.array([MELODY_FIRST, MELODY_HOLD, MELODY_HOLD, MELODY_REST] * 4)
     melody = np.concatenate([np.full(16, MELODY_REST), np.tile(motif, 5)])
