@@ -75,8 +75,9 @@ class Draft:
             HeatMap.objects.create(record=self.record, thumbnail=self.drawing.thumbnail, picture=self.drawing.picture)
 
     def discard(self) -> None:
-        """Remove the file, as there will be no row."""
-        _storage().delete(self.record.file)
+        """Remove the file, unless it has its row: from a commit whose answer was lost, so that it was tried again."""
+        if not LatentRecord.objects.filter(pk=self.record.pk).exists():
+            _storage().delete(self.record.file)
 
 
 def save(

@@ -284,6 +284,30 @@ class TestInterruption:
         with Sample.objects.get().open_audio() as sound:
             assert sound.read(4) == b"fLaC"
 
+    def test_of_the_answer_to_a_commit_keeps_the_latents_for_a_successor(
+        self, submit: Callable[..., GenerationJob], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The connection broke after the commit, and came back when the job had been given to another."""
+        persistently, failures = tasks.persistently, iter([OperationalError("connection lost")])
+
+        def insist_unheard(write: Callable[[], Any]) -> None:
+            def write_unheard() -> None:
+                write()
+                if failure := next(failures, None):
+                    GenerationJob.objects.update(fence=5, attempts=2)
+                    raise failure
+
+            persistently(write_unheard)
+
+        job = submit()
+        with monkeypatch.context() as patched:
+            patched.setattr(tasks, "persistently", insist_unheard)
+            tasks.drain("")
+        assert (reload(job).status, stored_files("latents")) == (Status.RUNNING, 1)
+        GenerationJob.objects.update(status=Status.QUEUED)
+        tasks.drain("")
+        assert (reload(job).status, reload(job).error) == (Status.SUCCEEDED, "")
+
 
 class TestWake:
     @pytest.fixture
