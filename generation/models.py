@@ -102,8 +102,14 @@ class Worker(models.Model):
         return self.jobs.running().first()
 
     def beat(self, **changes: Any) -> None:
-        """Say that this worker is there, and what has changed about it."""
-        Worker.objects.filter(pk=self.pk).update(beat_at=Now(), **changes)
+        """Say that this worker is there, and what has changed about it.
+
+        Its row is forgotten while it cannot reach the database for days, and it could not claim a job without one.
+        """
+        row = Worker.objects.filter(pk=self.pk)
+        if not row.update(beat_at=Now(), **changes):
+            self.save(force_insert=True)
+            row.update(beat_at=Now(), **changes)
 
     def give_up_claims(self) -> None:
         """Let its leases end now: the process that held them is known to be dead."""

@@ -495,6 +495,15 @@ class TestWorker:
         worker.beat(state=Worker.State.STOPPED)
         assert not Worker.objects.live().exists()
 
+    def test_that_was_forgotten_while_it_was_away_can_claim_again(self, submit: Submit) -> None:
+        worker = Worker.objects.create(host="here", pid=1, variant="tiny")
+        Worker.objects.all().delete()
+        worker.beat(state=Worker.State.IDLE)
+        assert Worker.objects.live().get().state == Worker.State.IDLE
+        job = submit()
+        assert GenerationJob.objects.claim("tiny", worker) == job
+        assert worker.current_job == job
+
 
 class TestPreset:
     def test_never_keeps_what_a_take_would_be_resumed_from(self, alice: User, take: LatentRecord) -> None:
