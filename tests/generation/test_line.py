@@ -182,6 +182,7 @@ class TestClear:
             line.bring_back(job)
 
 
+@pytest.mark.long
 def test_who_moves_jobs_while_they_are_taken_overtakes_nobody(
     transactional_db: None, submit: Submit, bob: User
 ) -> None:
